@@ -12,13 +12,11 @@ check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
 from training.process.leaving import leave
-from training.runs.refusal import refusals_end
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end
 def analyze(config: DictConfig) -> None:
     """Measure what a run's networks hold of what its observations hide."""
     from analysis.probing.probe import probe_run

@@ -10,13 +10,11 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
-from training.runs.refusal import refusals_end
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end
 def compare(config: DictConfig) -> int:
     """Run what a study misses, if there is one, and report; return the number of runs."""
     if config.study.name is None:

@@ -13,7 +13,7 @@ check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
 from training.process.leaving import leave
-from training.runs.refusal import Refusal, refusals_end
+from training.runs.refusal import refusing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _GREEN, _RED, _PLAIN = "\033[32m", "\033[31m", "\033[0m"
 
 
-@refusals_end
 def doctor(config: DictConfig) -> None:
     """Check everything that the words of a training choose; exit with 1 if something is wrong."""
     if not consult(config, coloured=sys.stdout.isatty()):
@@ -40,10 +39,8 @@ def consult(config: DictConfig, *, coloured: bool) -> bool:
     from analysis.doctor.patient import admit, examine
     from training.process.threads import set_num_threads
 
-    try:
+    with refusing(ValueError, OSError, RuntimeError, exit_code=2):
         patient = admit(config)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise Refusal(str(error), 2) from error
     set_num_threads(config.num_threads, patient.agent)
     every = {"environment": ENVIRONMENT, "networks": NETWORKS, "learning": LEARNING}
     problems = 0

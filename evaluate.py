@@ -13,24 +13,21 @@ check_imports(Path(__file__).parent)
 from conf.composing.command_line import launch
 from conf.composing.resumption import stored_configuration
 from training.process.leaving import leave
-from training.runs.refusal import Refusal, refusals_end
+from training.runs.refusal import refusing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end
 def evaluate(config: DictConfig) -> float:
     """Evaluate one run in new environments, print its scores, return the mean return."""
     from training.evaluation.clips import check_encoder, video_kind
     from training.process.machine import check_display
 
-    try:  # reported before torch is imported
+    with refusing(ValueError, exit_code=2):  # before torch is imported
         stored_configuration(Path(config.run))
         check_encoder(video_kind(config.video))
         check_display(config.render_mode)
-    except ValueError as error:
-        raise Refusal(str(error), 2) from error
 
     from training.evaluation.evaluation import describe_spread
     from training.evaluation.watching import watch_run

@@ -12,21 +12,18 @@ check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
 from training.process.leaving import leave
-from training.runs.refusal import Refusal, refusals_end
+from training.runs.refusal import refusing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end
 def export(config: DictConfig) -> None:
     """Write the policy and its contract, and print how exactly it acts."""
     from training.exporting.export import export_run
 
-    try:
+    with refusing(ValueError, OSError, RuntimeError, exit_code=2):
         made = export_run(config)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise Refusal(str(error), 2) from error
     print(f"{made.path}, contract.json")
     print(f"acts as the run's policy to within {made.difference:.1g}")
 

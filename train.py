@@ -11,10 +11,10 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.checking.trust import trust_words
-from conf.composing.command_line import check, launch, load
+from conf.composing.command_line import check, launch, load, refusals_end, started_ranks
 from conf.schema.layout import command
 from training.process.leaving import leave
-from training.runs.refusal import Refusal, refusals_end
+from training.runs.refusal import refusing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 
 
-@refusals_end
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
     from training.building.environments import build_environments
-    from training.process.machine import started_ranks
     from training.runs.directory import discard, finished
     from training.runs.progression import goal_of
     from training.stream.episodes import shown_return
@@ -44,7 +42,7 @@ def train(config: DictConfig) -> float:
             )
             return score
     try:
-        try:
+        with refusing(ValueError, exit_code=2):
             if started_ranks() > 1:
                 from training.runs.ranks import begin
 
@@ -52,8 +50,6 @@ def train(config: DictConfig) -> float:
             environments = build_environments(
                 config, num_envs=config.env.num_envs // started_ranks()
             )
-        except ValueError as error:
-            raise Refusal(str(error), 2) from error
 
         # Imported late: torch takes a second, and a wrong environment is refused before that.
         from training.runs.session import train_run
@@ -66,7 +62,6 @@ def train(config: DictConfig) -> float:
 
 def train_job(config: DictConfig, words: list[str]) -> float:
     """Train one job of a sweep in a separate process, from its command line."""
-    from training.process.machine import started_ranks
     from training.runs.sweep import run_job
 
     if started_ranks() > 1:
@@ -77,18 +72,16 @@ def train_job(config: DictConfig, words: list[str]) -> float:
 
 def main() -> None:
     """Train the run or sweep of the command line, or a part of the run beside other processes."""
-    from training.process.machine import started_ranks
-
     if started_ranks() == 1:
         on_ray = [word for word in sys.argv[1:] if word.startswith(("engine=", "engine."))]
-        start_ranks(on_ray) if on_ray else lead()
+        with refusals_end():
+            start_ranks(on_ray) if on_ray else lead()
     else:
         from training.runs.ranks import one_of_several
 
         one_of_several(lead)
 
 
-@refusals_end
 def start_ranks(words: list[str]) -> None:
     """Train one run in several processes, where words such as `engine=ray` say."""
     from analysis.studies.engines.ray_train import train_on_ray

@@ -12,13 +12,11 @@ check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
 from conf.schema.layout import command
-from training.runs.refusal import refusals_end
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end
 def tune(config: DictConfig) -> float:
     """Run the missing trials and write the best as an experiment; return its score."""
     from analysis.studies.ranges import values_of

@@ -68,9 +68,11 @@ def shared_composers() -> Iterator[None]:
     """Composes what two tests ask for once: that takes longer than most of what is tested."""
     known: dict[str, Composer] = {}
 
-    def composer(config_name: str, directory: str | None = None) -> Composer:
-        if directory is not None:
-            return Composer(config_name, directory)
+    def composer(
+        config_name: str, directory: str | None = None, root: str | None = None
+    ) -> Composer:
+        if directory is not None or root not in (None, config_name):
+            return Composer(config_name, directory, root)
         if config_name not in known or len(known[config_name]._composed) > KEPT_COMPOSITIONS:
             known[config_name] = Composer(config_name)
         return known[config_name]

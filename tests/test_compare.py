@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 
 import compare
-from conf.composing.command_line import InvalidConfiguration, load
+from conf.composing.command_line import InvalidConfiguration, load, refusals_end
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,7 +73,7 @@ def test_a_report_is_written_where_it_is_wanted(runs, capsys) -> None:
 
 def test_a_report_that_cannot_be_written_is_one_line(runs, capsys) -> None:
     (runs / "file").touch()
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit) as caught, refusals_end():
         compare.compare(load(["report=file"], "compare"))
     assert caught.value.code == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("file: no report was written: ")
@@ -85,7 +85,7 @@ def test_a_column_that_no_run_has_is_told(runs, capsys) -> None:
 
 
 def test_no_runs_are_refused_in_one_line(runs, capsys) -> None:
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit) as caught, refusals_end():
         compare.compare(load(["runs=elsewhere/**"], "compare"))
     assert caught.value.code == 2
     printed, errors = capsys.readouterr()
@@ -197,7 +197,7 @@ def test_a_study_with_an_invalid_arm_runs_nothing(tmp_path: Path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     command(tmp_path)
     words = ["study=value_losses_ppo_acrobot", "+study.arms.c51=['value_head=c51']"]
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit) as caught, refusals_end():
         compare.compare(load(words, "compare"))
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("study.arms.c51: value_head: expected mse, huber")

@@ -141,7 +141,7 @@ def searched_arm(composer: Composer, words: Sequence[str], space: Space) -> Arm:
     Raises:
         InvalidConfiguration: with all problems.
     """
-    run = configure(composer, words, "config")
+    run = configure(composer, words)
     keys = [key for key in (*map(key_of, words), *space) if key in OF_JOBS]
     problems = [*run.problems, *(f"{key}: {set_by('search', key)}" for key in keys)]
     problems = problems or [problem for _, problem in range_problems(composer, words, space)]
@@ -161,9 +161,9 @@ def write_experiment(
         if option not in (None, usual.get(group)) and group in usual and group != PRESETS[0]
     }
     options = [written(group, option) for group, option in chosen.items()]
-    before = dict(leaves(configure(composer, options, "config").typed))
+    before = dict(leaves(configure(composer, options).typed))
     values = OmegaConf.create()
-    for key, value in leaves(configure(composer, words, "config").typed):
+    for key, value in leaves(configure(composer, words).typed):
         if before.get(key, _ABSENT) != value and not lies_under(key, (*OF_ONE_RUN, "task.name")):
             OmegaConf.update(values, key, value, force_add=True)
     defaults = [{f"override /{group}": option} for group, option in chosen.items()]

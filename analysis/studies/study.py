@@ -153,7 +153,7 @@ class Study:
         return words, run
 
     def _configured(self, words: Sequence[str]) -> Settled:
-        return configure(self.composer, [*words, "seed=0"], "config")
+        return configure(self.composer, [*words, "seed=0"])
 
 
 def _same_arms(cells: Sequence[Arm]) -> Iterator[str]:
@@ -193,7 +193,7 @@ def range_problems(
     """Yield the problems that the values of a range have in a command line, with its key."""
     for key, distribution in space.items():
         for value in samples(distribution):
-            run = configure(composer, with_values(words, [f"{key}={value}"]), "config")
+            run = configure(composer, with_values(words, [f"{key}={value}"]))
             yield from ((key, problem) for problem in run.problems)
 
 

@@ -22,7 +22,13 @@ _LISTED = 12
 _GYMNASIUM_ID = re.compile(r"[\w./:-]+-v\d+")
 
 
-class InvalidConfiguration(ValueError):
+class Ending(Exception):
+    """An early end of a command: a line or more for the user, an exit code for the shell."""
+
+    exit_code = 2
+
+
+class InvalidConfiguration(ValueError, Ending):
     """A configuration that cannot be run; `problems` holds one line for each reason."""
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -40,9 +46,6 @@ def one_line(error: BaseException) -> str:
     unavailable = re.fullmatch(r"provider=.*, path=(.*) is not available\.", str(error))
     if unavailable:
         return f"hydra.searchpath: no folder or importable package {unavailable[1]!r}"
-    if unknown := re.match(r"Could not override '([\w/]+)'\.\s+No match", str(error)):
-        elsewhere = "; another environment is env.id=... or +env.kwargs.KEY=..."
-        return f"{unknown[1]}: no choice of this command{elsewhere * (unknown[1] == 'env')}"
     cause = error.__cause__
     reason = str(cause).partition("\n")[0] if isinstance(cause, OmegaConfBaseException) else ""
     text = re.split(r"\.?\n(?:Config s|S)earch path", str(error))[0] + (reason and f"; {reason}")
@@ -129,14 +132,22 @@ def sweep_problems(parsed: Iterable[Override]) -> Iterator[str]:
 SEARCH = f"{command('tune')}, which takes the same ranges: key='interval(1e-4, 1e-2)'"
 
 
-def choice_problems(override: Override, options: Sequence[str]) -> Iterator[str]:
-    """Check the options chosen for a group, among those that it has."""
+def choice_problems(override: Override, options: Sequence[str], root: Any) -> Iterator[str]:
+    """Check the options chosen for a group, among those that it has.
+
+    Args:
+        root: the command's options, of `conf.schema.scripts.ROOTS`.
+    """
     group, value = override.key_or_group, override.value()
     if override.is_hydra_override():
         if (group, value) == ("hydra/sweeper", "optuna"):
             yield f"{group}: {value} is not supported; search with {SEARCH}"
         elif (group, value) == ("hydra/launcher", "joblib") and value not in options:
             yield f"{group}: {value} is not installed; {installing('sweep')}"
+    elif override.package is None and group in {*GROUPS} - {*root.groups}:
+        elsewhere = "; another environment is env.id=... or +env.kwargs.KEY=..."
+        has_id = group == "env" and "env" in root.__dataclass_fields__  # of a finished run
+        yield f"{group}: no choice of this command{elsewhere * has_id}"
     elif override.is_add() and override.package is None and group in GROUPS:
         yield f"{override.input_line}: a group is chosen without a plus: {group}={value}"
     elif not override.is_delete():

@@ -24,6 +24,7 @@ from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, options_o
 from conf.schema.scripts import ROOTS
 from conf.schema.types import (
     UNIONS,
+    Config,
     Free,
     Parts,
     Target,
@@ -36,9 +37,7 @@ from conf.schema.types import (
 MISSING_VALUE = "???"
 
 
-def checked(
-    config: dict[str, Any], config_name: str = "config"
-) -> tuple[dict[str, Any], list[str]]:
+def checked(config: Config, config_name: str = "config") -> tuple[Config, list[str]]:
     """Return the typed configuration (1e5 becomes 100000), and all its problems.
 
     Without problems the result is plain data without interpolations: a value is resolved once,
@@ -159,7 +158,7 @@ class _Walk:
             return [self.value(f"{path}[{at}]", item, kinds[0]) for at, item in enumerate(value)]
         return _WRONG
 
-    def _mapping(self, path: str, value: dict[str, Any], base: Any, mark: Any) -> Any:
+    def _mapping(self, path: str, value: Config, base: Any, mark: Any) -> Any:
         if isinstance(mark, Target):
             check = self._tree if mark.is_tree else self._target
             return check(path, value, mark)
@@ -170,9 +169,9 @@ class _Walk:
             return {key: self.value(f"{path}.{key}", item, kind) for key, item in value.items()}
         return self._keys(path, value, base) if is_dataclass(base) else _WRONG
 
-    def _parts(self, path: str, value: dict[str, Any], mark: Parts) -> dict[str, Any]:
+    def _parts(self, path: str, value: Config, mark: Parts) -> Config:
         """Check what is said of each part; the result has paths as keys."""
-        typed: dict[str, Any] = {}
+        typed: Config = {}
         self.known += [f"{path}.{part}" for part in mark.parts]
         for part, own in by_path(value):
             key = f"{path}.{part}"
@@ -184,7 +183,7 @@ class _Walk:
                 self.unknown[key] = ""
         return typed
 
-    def _tree(self, path: str, value: dict[str, Any], place: Target) -> Any:
+    def _tree(self, path: str, value: Config, place: Target) -> Any:
         """Check a tree of mappings; each path ends at the first mapping with other values."""
         typed = {}
         for key, item in value.items():
@@ -194,7 +193,7 @@ class _Walk:
             typed[key] = self.value(f"{path}.{key}", item, leaf)
         return typed
 
-    def _target(self, path: str, value: dict[str, Any], place: Target) -> Any:
+    def _target(self, path: str, value: Config, place: Target) -> Any:
         """Check a mapping by its class; most user classes take any keys."""
         where, target = f"{path}._target_", value.get("_target_", MISSING_VALUE)
         group, known = place.group, TARGETS[place.group]
@@ -226,7 +225,7 @@ class _Walk:
         self, path: str, value: Any, schema: Any, group: str = "", is_open: bool = False
     ) -> Any:
         """Check the keys of a mapping; an open one may have others."""
-        prefix, expected, typed = f"{path}." if path else "", _fields(schema), dict[str, Any]()
+        prefix, expected, typed = f"{path}." if path else "", _fields(schema), Config()
         self.known += [f"{prefix}{name}" for name in expected]
         self.rules += [c.problems for c in schema.__mro__[::-1] if "problems" in vars(c)]
         for key, item in value.items():

@@ -6,9 +6,11 @@ directory is created: one line for each problem on stderr, exit code 2.
 
 import argparse
 import functools
+import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from conf.checking.refusals import InvalidConfiguration, flag_problem, split_problems
+from conf.checking.refusals import Ending, InvalidConfiguration, flag_problem, split_problems
 from conf.composing.composer import (
     CONFIG_DIRECTORY,
     VERSION_BASE,
@@ -26,14 +28,16 @@ from conf.composing.composer import (
     register_directories,
 )
 from conf.composing.configuration import configure, has_key, load, read_only
-from conf.composing.presets import Settled
-from conf.composing.runs import spelled_out
+from conf.composing.presets import Settled, written
+from conf.composing.resumption import runs_in
 from conf.composing.sweeps import command_line, configure_jobs, fitting_words, user_directory
+from conf.schema.layout import command
+from conf.schema.scripts import ROOTS, FinishedRun
 from conf.schema.types import show
 
 __all__ = ["InvalidConfiguration", "check", "has_key", "launch", "load"]
 
-EXIT_CODE, INTERRUPTED = 2, 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def launch(
@@ -52,6 +56,11 @@ def launch(
     """
     # Without its place in the code.
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    if config_name != "config" and started_ranks() > 1:
+        if os.environ["RANK"] == "0":  # in one line
+            told = f"torchrun: ranks train one run, by {command('train')}; start this one alone"
+            print(told, file=sys.stderr)
+        sys.exit(Ending.exit_code)
     runs, sys.argv[1:] = check(sys.argv[1:], config_name)
     register_directories()  # `--help` composes nothing before
     decorate = hydra.main(config_path=CONFIG_DIRECTORY, config_name=config_name, **VERSION_BASE)
@@ -62,6 +71,21 @@ def launch(
         sys.exit(INTERRUPTED)
 
 
+@contextmanager
+def refusals_end() -> Iterator[None]:
+    """End the process where a command is refused, with its lines on stderr and its exit code."""
+    try:
+        yield
+    except Ending as refusal:
+        print(refusal, file=sys.stderr)
+        sys.exit(refusal.exit_code)
+
+
+def started_ranks() -> int:
+    """Return how many processes torchrun started for this run; 1 if this one came without it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
 def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settled], list[str]]:
     """Refuse an invalid command line, for a run, a sweep or `--cfg`.
 
@@ -69,21 +93,18 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
         The configuration of each run, and the command line for Hydra: with the overrides that
         adjust a preset, each with a warning that says why, and its flags last.
     """
-    try:
+    with refusals_end():
         flags = _flags(argv)
-        runs, words = list[Settled](), spelled_out(flags.overrides, config_name)
+        runs, words = list[Settled](), _spelled_out(flags.overrides, config_name)
         switches = [word for word in argv if word not in flags.overrides]
         if not (flags.help or flags.hydra_help or flags.shell_completion or flags.info):
-            composer = Composer(flags.config_name or config_name, flags.config_dir)
+            composer = Composer(flags.config_name or config_name, flags.config_dir, config_name)
             settings = composer.hydra_settings(composer.parse(words))
             if flags.multirun or settings.mode == RunMode.MULTIRUN:
-                runs, words = configure_jobs(composer, words, config_name)
+                runs, words = configure_jobs(composer, words)
             else:
-                run = configure(composer, words, config_name).sound()
+                run = configure(composer, words).sound()
                 runs, words = [run], run.words
-    except InvalidConfiguration as refusal:
-        print(refusal, file=sys.stderr)
-        sys.exit(EXIT_CODE)
     return runs, [*words, *switches]
 
 
@@ -103,16 +124,18 @@ class _CheckedTask:
     def __post_init__(self) -> None:
         functools.update_wrapper(self, self.task)
 
+    @refusals_end()
     def __call__(self, config: DictConfig) -> Any:
         settings = HydraConfig.get()
         if settings.mode != RunMode.MULTIRUN:
             return self.task(_in_directory(config, self.runs[0]))
-        composer = Composer(settings.job.config_name or self.config_name, user_directory(settings))
+        name = settings.job.config_name or self.config_name
+        composer = Composer(name, user_directory(settings), self.config_name)
         words = [*settings.overrides.hydra, *settings.overrides.task]
-        run = configure(composer, words, self.config_name, settings.job.num)
+        run = configure(composer, words, settings.job.num)
         if run.problems:  # it may lack a key that other jobs have
             words = fitting_words(run, words)
-            run = configure(composer, words, self.config_name, settings.job.num)
+            run = configure(composer, words, settings.job.num)
         run.notices.clear()  # they were told
         checked = _in_directory(config, run.sound())
         if self.job is None:
@@ -125,6 +148,22 @@ def _in_directory(config: DictConfig, run: Settled) -> DictConfig:
     if "run_dir" in run.typed and run.typed["resume"] is None:
         run.typed["run_dir"] = config.run_dir
     return read_only(run.typed)
+
+
+def _spelled_out(words: Sequence[str], config_name: str) -> list[str]:
+    """Write `run=last` and `resume=last` as the newest run, and a directory alone as `run=`."""
+    spelled = []
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if word in ("run=last", "resume=last"):
+            newest = runs_in(Path("runs"))
+            if not newest:
+                raise InvalidConfiguration([f"{word}: there is no run under runs/"])
+            word = written(key, str(newest[0]))
+        elif issubclass(ROOTS[config_name], FinishedRun) and not equals and Path(word).is_dir():
+            word = written("run", word)
+        spelled.append(word)
+    return spelled
 
 
 def _flags(argv: Sequence[str]) -> argparse.Namespace:

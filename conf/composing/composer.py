@@ -40,7 +40,7 @@ from conf.checking.refusals import (
 from conf.checking.suggestions import key_hint
 from conf.composing.registered import GROUP, registered
 from conf.schema.scripts import ROOTS
-from conf.schema.types import ABSENT, at, show
+from conf.schema.types import ABSENT, Config, at, show
 
 
 def environment_name(env_id: str, pomdp: Mapping[str, Any] | None) -> str:
@@ -125,21 +125,24 @@ class Choices:
     """The chosen options, composed, and the overrides of values, which are not set yet."""
 
     config: DictConfig
-    plain: dict[str, Any]
+    plain: Config
     values: list[Override] = field(default_factory=list)
 
 
 class Composer:
     """Composes configurations from the YAML files of this package and of the user's."""
 
-    def __init__(self, config_name: str, directory: str | None = None) -> None:
+    def __init__(
+        self, config_name: str, directory: str | None = None, root: str | None = None
+    ) -> None:
         """Set up the search path.
 
         Args:
             config_name: the primary configuration, without .yaml.
             directory: the user's, of `--config-dir`.
+            root: our configuration whose options it has, if it is the user's own.
         """
-        self.config_name, self.directory = config_name, directory
+        self.config_name, self.directory, self.root = config_name, directory, root or config_name
         self._composed: dict[tuple[str, ...], Choices] = {}
         self._options: dict[tuple[str, ...], list[str]] = {}
         with self._hydra():
@@ -189,11 +192,11 @@ class Composer:
                 problems.append(f"{key}: {one_line(error)}")
         return config, problems, forced
 
-    def chosen(self, overrides: Sequence[str]) -> dict[str, Any]:
+    def chosen(self, overrides: Sequence[str]) -> Config:
         """Compose the chosen options, without values that are set; interpolations stay."""
         return self.choose(self.parse(overrides)).plain
 
-    def options(self, overrides: Sequence[str]) -> dict[str, Any]:
+    def options(self, overrides: Sequence[str]) -> Config:
         """Return the chosen option of each of our groups: `{"extractor": "mlp", "pomdp": []}`."""
         choices = self.chosen(overrides)["hydra"]["runtime"]["choices"]
         return {group: option for group, option in choices.items() if "/" not in group}
@@ -227,7 +230,7 @@ class Composer:
         for override in parsed:
             options = self._group(override, places)
             if options and not override.is_sweep_override():
-                problems += choice_problems(override, options)
+                problems += choice_problems(override, options, ROOTS[self.root])
             (chosen if options or override.is_hydra_override() else values).append(override)
         if problems:
             raise InvalidConfiguration(problems)

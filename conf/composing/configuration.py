@@ -17,7 +17,7 @@ from conf.checking.validation import MISSING_VALUE, checked
 from conf.composing.composer import Composer
 from conf.composing.presets import Settled, settled
 from conf.composing.resumption import ONLY_CHANGEABLE, links, resumed, stored_configuration
-from conf.schema.types import ABSENT
+from conf.schema.types import ABSENT, Config
 
 _KEPT = ("checkpoints", "pretraining/checkpoints")
 """Paths of a run that must not be overwritten."""
@@ -30,7 +30,19 @@ def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     Raises:
         InvalidConfiguration: with every problem.
     """
-    return read_only(configure(Composer(config_name), overrides, config_name).sound().typed)
+    return read_only(configure(Composer(config_name), overrides).sound().typed)
+
+
+def validated(config: Config) -> DictConfig:
+    """Return a run's configuration, resolved already, typed and read-only.
+
+    Raises:
+        InvalidConfiguration: with every problem.
+    """
+    typed, problems = checked(config)
+    if problems:
+        raise InvalidConfiguration(problems)
+    return read_only(typed)
 
 
 def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> bool:
@@ -39,19 +51,17 @@ def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> 
     return OmegaConf.select(config, key, default=ABSENT) is not ABSENT
 
 
-def read_only(typed: dict[str, Any]) -> DictConfig:
+def read_only(typed: Config) -> DictConfig:
     """Wrap a checked configuration as read-only, without resolving anything."""
     config = OmegaConf.create(typed)
     OmegaConf.set_readonly(config, True)
     return config
 
 
-def configure(
-    composer: Composer, overrides: Sequence[str], config_name: str, job_number: int | None = None
-) -> Settled:
+def configure(composer: Composer, overrides: Sequence[str], job: int | None = None) -> Settled:
     """Compose and check one run; a job of a sweep has a number."""
     try:
-        run = settled(composer, overrides, partial(_inspected, composer, config_name, job_number))
+        run = settled(composer, overrides, partial(_inspected, composer, job))
         if run.typed.get("resume") is None:
             run.problems += _occupied(run.typed)
             if not run.problems and "extractor" in run.typed:
@@ -59,16 +69,14 @@ def configure(
         elif run.problems:
             run.problems = [f"{problem}; {ONLY_CHANGEABLE}" for problem in run.problems]
         else:
-            run.typed, run.problems = _resumed(composer, run.typed, overrides, config_name)
+            run.typed, run.problems = _resumed(composer, run.typed, overrides)
     except InvalidConfiguration as refusal:
-        return Settled(list(overrides), {}, refusal.problems, [])
+        return Settled(list(overrides), {}, refusal.problems)
     return run
 
 
-def _inspected(
-    composer: Composer, config_name: str, job_number: int | None, words: Sequence[str]
-) -> tuple[list[str], dict[str, Any], list[str]]:
-    """Compose and check overrides; return them as Hydra takes them, the values, the problems.
+def _inspected(composer: Composer, job: int | None, words: Sequence[str]) -> Settled:
+    """Compose and check overrides as they are.
 
     Hydra takes a key that the YAML does not have with two plus signs, or with one.
     """
@@ -77,14 +85,14 @@ def _inspected(
     problems += [f"hydra.{problem}" for problem in target_problems(plugins, _HYDRA_PLUGINS)]
     if config.hydra.job.chdir:
         problems.append("hydra.job.chdir: derived from run_dir, which is the key to set")
-    if job_number is not None:
-        OmegaConf.update(config, "hydra.job.num", job_number, force_add=True)
-    typed, found = _resolved(config, config_name)
+    if job is not None:
+        OmegaConf.update(config, "hydra.job.num", job, force_add=True)
+    typed, found = _resolved(config, composer.root)
     as_taken = [f"++{word.lstrip('+')}" if word in forced else word for word in words]
-    return as_taken, typed, problems + found
+    return Settled(as_taken, typed, problems + found)
 
 
-def _occupied(typed: dict[str, Any]) -> Iterator[str]:
+def _occupied(typed: Config) -> Iterator[str]:
     """Refuse a directory that has a run, which is never overwritten, or cannot be created."""
     run_dir = typed.get("run_dir")
     if not isinstance(run_dir, str):
@@ -101,8 +109,8 @@ def _occupied(typed: dict[str, Any]) -> Iterator[str]:
 
 
 def _resumed(
-    composer: Composer, given: dict[str, Any], overrides: Sequence[str], config_name: str
-) -> tuple[dict[str, Any], list[str]]:
+    composer: Composer, given: Config, overrides: Sequence[str]
+) -> tuple[Config, list[str]]:
     """Replace a new configuration by that of the run to resume."""
     try:
         stored = stored_configuration(Path(given["resume"]))
@@ -110,21 +118,21 @@ def _resumed(
         raise InvalidConfiguration([f"resume: {error}"]) from error
     # The run cannot declare trusted packages; the user who resumes it can.
     stored["trusted_packages"] = given["trusted_packages"]
-    before, problems = checked(stored, config_name)
+    before, problems = checked(stored, composer.root)
     if not problems:
         problems = package_problems(before["env"]["packages"], before["trusted_packages"])
     if problems:
         where = f"resume: {given['resume']}/config.yaml: "
         return before, [where + problem for problem in problems]
-    usual, _ = _resolved(composer.compose([])[0], config_name)
+    usual, _ = _resolved(composer.compose([])[0], composer.root)
     said = [o.package or o.key_or_group for o in composer.parse(overrides)]
     merged, problems = resumed(before, given, usual, said)
     problems += links(Path(given["resume"]))
     # Changed values must fit the others, or the run could not be opened again.
-    return merged, problems or checked(merged, config_name)[1]
+    return merged, problems or checked(merged, composer.root)[1]
 
 
-def _resolved(config: DictConfig, config_name: str) -> tuple[dict[str, Any], list[str]]:
+def _resolved(config: DictConfig, config_name: str) -> tuple[Config, list[str]]:
     """Return a configuration, resolved and typed, without `hydra`, and all its problems."""
     unresolved: dict[str, str] = {}
     instance = HydraConfig.instance()

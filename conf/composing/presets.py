@@ -11,7 +11,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -20,27 +20,26 @@ from conf.checking.refusals import InvalidConfiguration
 from conf.composing.composer import Composer
 from conf.composing.resumption import leaves, lies_under
 from conf.schema.run import GROUPS, PRESETS
-from conf.schema.types import ABSENT, Misfit, at
+from conf.schema.types import ABSENT, Config, Misfit, at
 
 _OF_A_TASK = ("env.id", "env.kwargs", "env.time_limit", "env.wrappers", "pomdp")
 """Keys whose values make it another task than the chosen one."""
 _ROUNDS = 8  # one change may require another
-Inspect = Callable[[Sequence[str]], tuple[list[str], dict[str, Any], list[str]]]
 
 
 @dataclass
 class Settled:
-    """The final overrides of a run.
+    """A composed and checked run.
 
     Attributes:
-        words: the user's overrides, and those that adjust a preset.
+        words: the user's overrides, and those that adjust a preset, as Hydra takes them.
         notices: a line for each adjustment.
     """
 
     words: list[str]
-    typed: dict[str, Any]
+    typed: Config
     problems: list[str]
-    notices: list[str]
+    notices: list[str] = field(default_factory=list)
 
     def sound(self) -> "Settled":
         """Warn of every value that was adjusted, and return the run.
@@ -55,12 +54,12 @@ class Settled:
         return self
 
 
-def settled(composer: Composer, overrides: Sequence[str], inspect: Inspect) -> Settled:
-    """Compose one run; the user's overrides take precedence over presets and defaults.
+Inspect = Callable[[Sequence[str]], Settled]
+"""Composes and checks overrides as they are."""
 
-    Args:
-        inspect: composes and checks overrides; returns them, the configuration, its problems.
-    """
+
+def settled(composer: Composer, overrides: Sequence[str], inspect: Inspect) -> Settled:
+    """Compose one run; the user's overrides take precedence over presets and defaults."""
     presets = _Presets(composer, overrides, inspect)
     run = asked = presets.run()
     for _ in range(_ROUNDS):
@@ -90,13 +89,14 @@ class _Presets:
         given = self._swapped(words) | self.given
         words = [*self.overrides, *(word for word, _ in given.values())]
         notices = list(dict.fromkeys(notice for _, notice in given.values() if notice))
-        return Settled(*self.inspect(words), notices)
+        return replace(self.inspect(words), notices=notices)
 
     def concede(self, run: Settled) -> bool:
         """Adjust what has problems; tell whether anything changed."""
         before = dict(self.given)
         alone = [[*self.hydra, name] for name in self.names.values()] or [self.hydra]
-        own = {_key(line) for words in alone for line in self.inspect(words)[2]}  # invalid anyway
+        # These are invalid anyway.
+        own = {_key(line) for words in alone for line in self.inspect(words).problems}
         for problem in run.problems:
             if _key(problem) not in own and not self._is_typed(_key(problem)):
                 self._give_way(_key(problem), problem, run)
@@ -161,7 +161,7 @@ class _Presets:
         keys = [key for key in ("task.name", "task.solved_at") if not self._is_typed(key)]
         return {key: (f"{key}=null", "") for key in keys if is_another}
 
-    def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> dict[str, Any]:
+    def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> Config:
         """Compose the options for a place, and for its parents, with only a task."""
         usual = self.composer.options([*self.hydra, *task])
         own = {g: o for g, o in options.items() if o is not None and lies_under(place, [_place(g)])}

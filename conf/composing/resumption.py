@@ -14,14 +14,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from conf.composing.runs import listed_runs
 from conf.composing.stored import read_yaml
-from conf.schema.types import ABSENT, show
+from conf.schema.types import ABSENT, Config, show
 
 _CHANGEABLE = ("total_env_steps", "evaluation", "device")
 ONLY_CHANGEABLE = "with resume only total_env_steps, evaluation and device may change"
 _SESSION = ("resume", "run_dir", "trusted_packages", "tracking.progress")
 """Keys of a session, not of a run."""
+_LISTED = 10
+"""Runs in a message."""
 
 
 def is_changeable(key: str) -> bool:
@@ -41,7 +42,15 @@ def scheduled(config: Mapping[str, Any]) -> list[str]:
     return found + [key for key, kind in kinds if kind not in (None, "constant")]
 
 
-def stored_configuration(run: Path) -> dict[str, Any]:
+def runs_in(folder: Path) -> list[Path]:
+    """List the runs under a folder, newest first."""
+    inner = (".hydra", "pretraining")  # of a run
+    found = [p for p in folder.rglob("config.yaml") if p.is_file() and p.parent.name not in inner]
+    newest_first = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.parent for path in newest_first]
+
+
+def stored_configuration(run: Path) -> Config:
     """Read a run's stored configuration, as plain data and unchecked.
 
     Raises:
@@ -51,8 +60,9 @@ def stored_configuration(run: Path) -> dict[str, Any]:
     try:
         config = read_yaml(path)
     except FileNotFoundError as error:
-        problem = f"no run in {run}: {path.name} is missing{listed_runs(run)}"
-        raise ValueError(problem) from error
+        problem, found = f"no run in {run}: {path.name} is missing", runs_in(run)[:_LISTED]
+        listed = "; the newest runs there:" if found else ""
+        raise ValueError("\n  ".join([problem + listed, *map(str, found)])) from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(config, dict):
@@ -75,11 +85,11 @@ def links(run: Path) -> list[str]:
 
 
 def resumed(
-    stored: dict[str, Any],
-    given: dict[str, Any],
-    default: dict[str, Any],
+    stored: Config,
+    given: Config,
+    default: Config,
     said: Sequence[str],
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[Config, list[str]]:
     """Return the configuration to resume with, and every override that would change the run.
 
     Args:

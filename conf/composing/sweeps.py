@@ -22,9 +22,7 @@ OF_ONE_JOB = ("run_dir", "hydra.output_subdir", "hydra.mode", "hydra.job.num")
 """Keys of a run's directory and single run; a repeated run has another directory."""
 
 
-def configure_jobs(
-    composer: Composer, overrides: Sequence[str], config_name: str
-) -> tuple[list[Settled], list[str]]:
+def configure_jobs(composer: Composer, overrides: Sequence[str]) -> tuple[list[Settled], list[str]]:
     """Compose and check the jobs of a sweep; a value applies to those that have its key.
 
     Returns:
@@ -36,7 +34,7 @@ def configure_jobs(
     params = composer.hydra_settings(composer.parse(overrides)).sweeper.get("params") or {}
     defaults = [f"{key}={value}" for key, value in params.items()]
     jobs = composer.jobs([*defaults, *overrides])
-    runs = [configure(composer, words, config_name, number) for number, words in enumerate(jobs)]
+    runs = [configure(composer, words, number) for number, words in enumerate(jobs)]
     unknown = [_unknown(run, words) for run, words in zip(runs, jobs, strict=True)]
     taken = {key_of(w) for words, no in zip(jobs, unknown, strict=True) for w in {*words} - no}
     common = set.intersection(*map(set, jobs))
@@ -45,7 +43,7 @@ def configure_jobs(
         out = [word for word in words if word in unknown[number] and key_of(word) in taken]
         if out:
             kept = [word for word in words if word not in out]
-            runs[number] = configure(composer, kept, config_name, number)
+            runs[number] = configure(composer, kept, number)
             lacking |= {key_of(word) for word in out}
             own = [word for word in kept if word not in common]
             chosen = " ".join(word for word in own if key_of(word).partition("@")[0] in GROUPS)

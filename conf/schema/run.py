@@ -7,7 +7,7 @@ in it lists the broken rules across several keys.
 import re
 from dataclasses import field
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
 from conf.schema.layout import command
@@ -187,8 +187,26 @@ class TrackingOptions(Options):
             yield "tracking.episodes", False, why
 
 
+PRESETS = ("experiment", "task")
+"""Groups that set the keys of others; the first chooses an option of the second."""
+
+_IN_GROUPS = ("wrapper", "tracker")
+"""Classes that a group's options name in a list or a mapping."""
+OF_RUNS = ("env", *(group for group in TARGETS if group not in _IN_GROUPS), "tracking", *PRESETS)
+OF_STUDIES = ("study", "engine")
+
+# The folders of conf/, one choice each (pomdp, auxiliary: several).
+GROUPS = (*OF_RUNS, *OF_STUDIES)
+
+
 class TrainingRun(Options):
-    """conf/config.yaml, composed."""
+    """conf/config.yaml, composed.
+
+    Attributes:
+        groups: that have a choice.
+    """
+
+    groups: ClassVar[tuple[str, ...]] = tuple(group for group in OF_RUNS if group != "decoder")
 
     task: TaskOptions | None = None
     seed: Count
@@ -281,18 +299,8 @@ def _auxiliary_problems(config: Config) -> Rules:
 class SearchRun(TrainingRun):
     """conf/tune.yaml, composed."""
 
+    groups: ClassVar[tuple[str, ...]] = (*TrainingRun.groups, "engine")
+
     tuning: SearchOptions
     directory: Path
     engine: EngineOptions
-
-
-PRESETS = ("experiment", "task")
-"""Groups that set the keys of others; the first chooses an option of the second."""
-
-_IN_GROUPS = ("wrapper", "tracker")
-"""Classes that a group's options name in a list or a mapping."""
-OF_RUNS = ("env", *(group for group in TARGETS if group not in _IN_GROUPS), "tracking", *PRESETS)
-OF_STUDIES = ("study", "engine")
-
-# The folders of conf/, one choice each (pomdp, auxiliary: several).
-GROUPS = (*OF_RUNS, *OF_STUDIES)

@@ -1,9 +1,9 @@
 """The schemas of what each script composes; those that train are in `conf.schema.run`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from conf.schema.parts import Options
-from conf.schema.run import EvaluationOptions, SearchRun, TrainingRun
+from conf.schema.run import OF_STUDIES, EvaluationOptions, SearchRun, TrainingRun
 from conf.schema.study import EngineOptions, StudyOptions
 from conf.schema.types import (
     Count,
@@ -19,7 +19,13 @@ from conf.schema.types import (
 
 
 class FinishedRun(Options):
-    """What scripts ask of a run that they open."""
+    """What scripts ask of a run that they open.
+
+    Attributes:
+        groups: that have a choice.
+    """
+
+    groups: ClassVar[tuple[str, ...]] = ()
 
     run: Path
     trusted_packages: list[Module]
@@ -42,6 +48,8 @@ class OtherEnvironment(Options):
 
 class EvaluationRun(FinishedRun):
     """conf/evaluate.yaml, composed."""
+
+    groups: ClassVar[tuple[str, ...]] = ("pomdp",)
 
     seed: Count | None
     device: Device
@@ -67,6 +75,8 @@ class ProbingRun(FinishedRun):
 
 class Comparison(Options):
     """conf/compare.yaml, composed."""
+
+    groups: ClassVar[tuple[str, ...]] = OF_STUDIES
 
     runs: Path | list[Path]
     study: StudyOptions

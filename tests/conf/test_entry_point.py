@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from conf.composing.command_line import load
+from conf.composing.command_line import launch, load
 from tests import commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,3 +166,14 @@ def test_checking_imports_nothing_heavy() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert finished.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_only_training_has_ranks(rank, monkeypatch, capsys) -> None:
+    for name, value in {"RANK": rank, "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as end:
+        launch(print, "compare")
+    told = "torchrun: ranks train one run, by python train.py; start this one alone\n"
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (told if rank == "0" else "")

@@ -1,15 +1,18 @@
 """Every YAML file composes, validates, and says what each of its values means."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from conf.composing.command_line import load
 from conf.schema.registry import OTHER_TARGETS, TARGETS
 from conf.schema.run import GROUPS, OF_RUNS
+from conf.schema.scripts import ROOTS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -138,3 +141,17 @@ def _mappings(node: object) -> list[dict[Any, Any]]:
     if not isinstance(node, dict):
         return []
     return [node, *(found for value in node.values() for found in _mappings(value))]
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_a_command_chooses_from_the_groups_that_its_file_lists(name: str) -> None:
+    def listed(name: str) -> Iterator[str]:
+        for entry in yaml.safe_load((CONF / f"{name}.yaml").read_text())["defaults"]:
+            if isinstance(entry, dict):
+                (group,) = entry
+                if "@" not in group and not group.startswith("override "):
+                    yield group
+            elif entry != "_self_":
+                yield from listed(entry)
+
+    assert {*listed(name)} == {*ROOTS[name].groups}

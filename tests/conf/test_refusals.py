@@ -391,6 +391,25 @@ def test_evaluation_has_a_schema_of_its_own(
     assert message in refusal([*run, override], capsys, "evaluate")[0]
 
 
+@pytest.mark.parametrize(
+    ("script", "word", "remedy"),
+    [
+        ("evaluate", "env=cartpole", "; another environment is env.id=... or +env.kwargs.KEY=..."),
+        ("evaluate", "env=nothing", "; another environment is env.id=... or +env.kwargs.KEY=..."),
+        ("evaluate", "memory=lstm", ""),
+        ("analyze", "env=cartpole", ""),
+        ("compare", "agent=nothing", ""),
+        ("config", "study=nothing", ""),
+    ],
+)
+def test_a_group_of_another_command_is_refused_in_one_way(
+    script: str, word: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = word.partition("=")[0]
+    told = [f"{group}: no choice of this command{remedy}"]
+    assert refusal([word], capsys, script) == told
+
+
 def test_evaluation_accepts_a_run() -> None:
     argv = ["run=runs/CartPole-v1/ppo-mlp-none/20260101-120000-seed0"]
     ((run,), _) = check(argv, "evaluate")

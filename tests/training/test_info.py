@@ -120,6 +120,9 @@ def test_a_key_that_no_episode_tells_is_reported_once(task, train, capsys) -> No
     train(*WORDS, "tracking.info=[is_success,enrgy,energy]")
     said = [line for line in capsys.readouterr().out.splitlines() if "tracking.info" in line]
     assert len(said) == 1 and said[0].startswith("notice: tracking.info=enrgy: no episode of 2")
+    short = [word for word in WORDS if "total" not in word]
+    train(*short, "tracking.info=[enrgy]", "total_env_steps=32")
+    assert "notice: tracking.info=enrgy: no episode of " in capsys.readouterr().out
     train(*WORDS, "tracking.info=[is_success,energy]")
     assert "tracking.info" not in capsys.readouterr().out
 

@@ -89,9 +89,8 @@ class Evaluation:
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
         """Restore from what `dataclasses.asdict` returned, after a way through JSON."""
-        lists = tuple(state["returns"]), tuple(state["lengths"])
-        means = state.get("info", {}), state.get("measures", {})
-        return cls(*lists, state["unfinished"], state["unplayed"], *means)
+        lists = {name: tuple(state[name]) for name in ("returns", "lengths")}
+        return cls(**{**state, **lists})
 
 
 def describe_score(evaluation: Evaluation) -> str:

@@ -8,9 +8,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from conf.checking.refusals import InvalidConfiguration
-from conf.checking.validation import checked
-from conf.composing.configuration import read_only
+from conf.composing.configuration import validated
 from envs.interface import Environments
 from envs.making.registration import accepted_keywords, find_specification, import_packages
 from envs.vector.failures import EnvironmentFailure
@@ -109,10 +107,7 @@ def elsewhere(run_config: DictConfig, config: DictConfig) -> DictConfig:
     kept = {k: v for k, v in env["kwargs"].items() if accepted is None or k in accepted}
     env["kwargs"] = kept | asked["env"]["kwargs"]
     pomdp = own["pomdp"] if asked["pomdp"] is None else asked["pomdp"]
-    typed, problems = checked({**own, "env": env, "pomdp": pomdp})
-    if problems:
-        raise InvalidConfiguration(problems)
-    return read_only(typed)
+    return validated({**own, "env": env, "pomdp": pomdp})
 
 
 def _advance(bar: Progress, play: Play) -> None:

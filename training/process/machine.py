@@ -1,13 +1,7 @@
-"""Checks for other processes and displays, without importing torch or an environment."""
+"""Checks for displays, without importing torch or an environment."""
 
 import os
 import sys
-
-
-def started_ranks() -> int:
-    """Return how many processes torchrun started for this run; 1 if this one came without it."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-
 
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
 

@@ -178,9 +178,8 @@ def fit(
 
 def _refuse_ends(config: DictConfig, env_steps: int, steps: int, end: int | None) -> None:
     """Refuse a call that cannot learn, after `env_steps` in the replay buffer."""
-    if (
-        end is not None and whole("total_env_steps", end) < steps
-    ):  # earlier calls may have gone on to the end of a round
+    # Earlier calls may have gone on to the end of a round.
+    if end is not None and whole("total_env_steps", end) < steps:
         raise ValueError(f"total_env_steps={end}: expected at least env_steps={steps}")
     if frames_wanted(plain(config)) is not None:
         raise ValueError(

@@ -19,6 +19,15 @@ from networks import ranks
 from training.building.instantiation import plain
 
 _LIBRARIES = ("neurl", "torch", "gymnasium", "numpy", "hydra-core")
+_TOLD = {
+    "configuration": "config.yaml: is not the one that the checkpoint was written with; it was "
+    "edited, or another version of NeuRL wrote it",
+    "observation space": "the environment's observation space was {}, it is {} now",
+    "action space": "the environment's action space was {}, it is {} now",
+    "threads": "num_threads: the run has {}, this process {}",
+    "ranks": "the run has {} ranks (processes), here are {}: torchrun starts them",
+}
+"""What must be equal, and what is said of a difference."""
 _ENGINES = {"box2d": "Box2D", "mujoco": "mujoco", "atari": "ale-py", "minatar": "MinAtar"}
 """Distributions that simulate Gymnasium's environments and ours, by the environment's module."""
 
@@ -38,21 +47,9 @@ def identity(config: DictConfig, environments: Environments) -> dict[str, Any]:
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List, one line each, why a saved run cannot be resumed exactly here."""
     lines = []
-    if saved["configuration"] != now["configuration"]:
-        lines.append(
-            "config.yaml: is not the one that the checkpoint was written with; it was edited, or "
-            "another version of NeuRL wrote it"
-        )
-    for space in ("observation space", "action space"):
-        if saved[space] != now[space]:
-            lines.append(f"the environment's {space} was {saved[space]}, it is {now[space]} now")
-    if saved["threads"] != now["threads"]:
-        lines.append(f"num_threads: the run has {saved['threads']}, this process {now['threads']}")
-    before, here = saved.get("ranks", 1), now["ranks"]
-    if before != here:
-        lines.append(
-            f"the run has {before} ranks (processes), here are {here}: torchrun starts them"
-        )
+    for what, told in _TOLD.items():
+        if saved[what] != now[what]:
+            lines.append(told.format(saved[what], now[what]))
     for name in sorted({*saved["versions"], *now["versions"]}):
         before, here = (each["versions"].get(name, "none") for each in (saved, now))
         if before != here:

@@ -20,6 +20,7 @@ from agents.agent import Agent
 from conf.checking.pretraining import frames_wanted
 from conf.checking.refusals import InvalidConfiguration
 from conf.checking.validation import checked
+from conf.composing.command_line import refusals_end
 from conf.composing.configuration import read_only
 from conf.schema.types import Config
 from networks import ranks
@@ -31,11 +32,12 @@ from training.evaluation.restore import load_source
 from training.process.signals import StopRequest, stop_requests
 from training.runs.opening import beginning
 from training.runs.progression import Progression
-from training.runs.refusal import refusals_end, refusing
+from training.runs.refusal import refusing
 from training.runs.resume import BROKEN, LAST, open_run, part_state, restore_part
 from training.saving.archive import Archive
 from training.saving.checkpoint import roll_back
 from training.saving.weights import take_weights
+from training.stream.collect import Collector
 from training.stream.loop import iterations
 
 GO, SAVE, END = range(3)
@@ -53,7 +55,8 @@ def one_of_several(lead: Callable[[], None]) -> None:
         if ranks.rank():
             text = ranks.text_of_first()
             if text.strip():
-                refusals_end(_follow)(read_only(json.loads(text)))
+                with refusals_end():
+                    _follow(read_only(json.loads(text)))
             return
         try:
             lead()
@@ -135,67 +138,8 @@ def share_stop(stop: StopRequest) -> None:
             stop.ask(number)
 
 
-class _Follower:
-    """A rank that the first one leads."""
-
-    def __init__(self, config: DictConfig, directory: Path, stack: ExitStack) -> None:
-        """Build everything that a rank needs; `stack` closes it."""
-        environments = build_environments(config, num_envs=config.env.num_envs // ranks.size())
-        stack.callback(environments.close)
-        self.total_env_steps, is_new = config.total_env_steps, config.resume is None
-        self.agent = build_agent_for(config, environments)
-        load_source(config, self.agent, environments)
-        refuse_large_replay(self.agent, environments.single_observation_space)
-        if is_new:
-            take_weights(config, self.agent)
-        self.collector = build_collector(config, environments)
-        # One more than the first rank, which may be killed before it saves its own part.
-        keep = config.checkpoint.keep_last + 1
-        self.archive = Archive(directory, self.agent, keep_last=keep)
-        env_steps = meet(self.agent, None)
-        if env_steps >= 0:
-            self._restore(directory, env_steps, config.seed)
-
-    def _restore(self, directory: Path, env_steps: int, seed: int) -> None:
-        if not roll_back(directory / LAST, env_steps):
-            told = "its part of the run's last checkpoint is gone; init_from begins anew"
-            raise ValueError(f"resume: {directory} has none of {env_steps:,} steps: {told}")
-        saved = open_run(directory)
-        restore_part(self.agent, self.collector, saved, seed=seed)
-        self.archive.go_back(Progression(env_steps=env_steps), saved)
-
-    def train(self) -> None:
-        """Collect and learn until the first rank ends the run."""
-        with stop_requests() as stop:
-            goes_on = self._obey()
-            rounds = iterations(
-                self.agent,
-                self.collector,
-                total_env_steps=self.total_env_steps if goes_on else 0,
-                is_watched=lambda env_steps: bool(ranks.of_first()),
-            )
-            for _ in rounds:
-                share_stop(stop)
-                goes_on = self._obey()
-                if not goes_on:
-                    break
-            if goes_on:
-                self._obey()
-
-    def _obey(self) -> bool:
-        """Save when told to; return whether another iteration follows."""
-        while (order := ranks.of_first()) == SAVE:
-            at, problem = Progression(env_steps=self.collector.env_steps), None
-            try:
-                self.archive.save_last(at, *part_state(self.agent, self.collector), True)
-            except OSError as error:
-                problem = error
-                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
-            ranks.total(int(problem is not None))
-        return order == GO
-
-
 def _follow(config: DictConfig) -> None:
+    """Be a rank that the first one leads: collect and learn until it ends the run."""
     name = f"rank {ranks.rank()}: "
     warnings.formatwarning = lambda message, *_, **__: f"{name}warning: {message}\n"
     with (
@@ -205,5 +149,53 @@ def _follow(config: DictConfig) -> None:
     ):
         directory = Path(config.run_dir) / "ranks" / str(ranks.rank())
         with beginning(directory, stack):
-            follower = _Follower(config, directory, stack)
-        follower.train()
+            agent, collector, archive = _build_part(config, directory, stack)
+        rounds = iterations(
+            agent,
+            collector,
+            total_env_steps=config.total_env_steps,
+            is_watched=lambda env_steps: bool(ranks.of_first()),
+        )
+        with stop_requests() as stop:
+            while (order := ranks.of_first()) != END:
+                if order == SAVE:
+                    _save_part(agent, collector, archive)
+                else:
+                    next(rounds)
+                    share_stop(stop)
+
+
+def _build_part(
+    config: DictConfig, directory: Path, stack: ExitStack
+) -> tuple[Agent, Collector, Archive]:
+    """Build a rank's agent, collector and archive; `stack` closes its environments."""
+    environments = build_environments(config, num_envs=config.env.num_envs // ranks.size())
+    stack.callback(environments.close)
+    agent = build_agent_for(config, environments)
+    load_source(config, agent, environments)
+    refuse_large_replay(agent, environments.single_observation_space)
+    if config.resume is None:
+        take_weights(config, agent)
+    collector = build_collector(config, environments)
+    # One more than the first rank, which may be killed before it saves its own part.
+    archive = Archive(directory, agent, keep_last=config.checkpoint.keep_last + 1)
+    env_steps = meet(agent, None)
+    if env_steps >= 0:
+        if not roll_back(directory / LAST, env_steps):
+            told = "its part of the run's last checkpoint is gone; init_from begins anew"
+            raise ValueError(f"resume: {directory} has none of {env_steps:,} steps: {told}")
+        saved = open_run(directory)
+        restore_part(agent, collector, saved, seed=config.seed)
+        archive.go_back(Progression(env_steps=env_steps), saved)
+    return agent, collector, archive
+
+
+def _save_part(agent: Agent, collector: Collector, archive: Archive) -> None:
+    """Save a rank's part of a checkpoint, and tell the first rank whether that failed."""
+    at, has_failed = Progression(env_steps=collector.env_steps), False
+    try:
+        archive.save_last(at, *part_state(agent, collector), True)
+    except OSError as error:
+        has_failed = True
+        warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+    ranks.total(int(has_failed))

@@ -1,15 +1,12 @@
 """A session's early end: one line for the user, an exit code for the shell."""
 
-import functools
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from conf.checking.refusals import InvalidConfiguration
+from conf.checking.refusals import Ending
 
 
-class Refusal(Exception):
+class Refusal(Ending):
     """A run that cannot start (exit code 2), broke (1) or was interrupted (128 + signal)."""
 
     def __init__(self, message: str, exit_code: int) -> None:
@@ -27,20 +24,3 @@ def refusing(
         yield
     except errors as error:
         raise Refusal(f"{before}{error}{after}", exit_code) from error
-
-
-Task = Callable[[Any], Any]
-
-
-def refusals_end(task: Task) -> Task:
-    """Wrap an entry point: a refusal ends the process with its line and exit code."""
-
-    @functools.wraps(task)
-    def run(config: Any) -> Any:
-        try:
-            return task(config)
-        except (InvalidConfiguration, Refusal) as refusal:
-            print(refusal, file=sys.stderr)
-            sys.exit(refusal.exit_code if isinstance(refusal, Refusal) else 2)
-
-    return run

@@ -127,20 +127,20 @@ class Run:
             self._look_around()  # what was due when the run was interrupted
             if stop:
                 return "interrupted"
-            left = 0 if self._is_stopped else self._total
-            if left:
+            rounds = iterations(
+                self._agent,
+                self._collector,
+                total_env_steps=self._total,
+                is_watched=self._is_logged,
+            )
+            while self.at.env_steps < self._total and not self._is_stopped:
                 ranks.of_first(GO)
-            for iteration in iterations(
-                self._agent, self._collector, total_env_steps=left, is_watched=self._is_logged
-            ):
+                iteration = next(rounds)
                 share_stop(stop)
                 self._after(iteration)
                 if stop:
                     self._save_last()
                     return "interrupted"
-                if self._is_stopped:
-                    break
-                ranks.of_first(GO)
             self._finish()
         except Abandoned:
             return "interrupted"
@@ -196,13 +196,13 @@ class Run:
         with costs_a_warning("episodes.csv not written: {}"):
             append_episodes(self._session.directory, episodes, keys, **now)
 
-    def _miss_numbers(self, episodes: Sequence[Episode]) -> None:
+    def _miss_numbers(self, episodes: Sequence[Episode], least: int = _TELLING_EPISODES) -> None:
         """Report, once, keys of `tracking.info` that no episode told: they may be misspelt."""
         if not self._untold:
             return
         self._untold.difference_update(*(episode.info for episode in episodes))
         self._episodes_heard += len(episodes)
-        if self._untold and self._episodes_heard >= _TELLING_EPISODES:
+        if self._untold and self._episodes_heard >= least:
             keys, count = ", ".join(sorted(self._untold)), self._episodes_heard
             told = f"no episode of {count} ended with a number of that name in its info"
             self._progress.write(f"notice: tracking.info={keys}: {told}")
@@ -315,6 +315,7 @@ class Run:
         return is_best
 
     def _finish(self) -> None:
+        self._miss_numbers([], least=1)
         self._save_last()
         self._log()
         self._show()

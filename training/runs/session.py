@@ -12,10 +12,8 @@ from omegaconf import DictConfig
 
 from agents.agent import Agent
 from conf.checking.pretraining import frames_wanted
-from conf.checking.refusals import InvalidConfiguration
 from conf.checking.trust import trust_words
-from conf.checking.validation import checked
-from conf.composing.configuration import load, read_only
+from conf.composing.configuration import load, validated
 from conf.schema.layout import command
 from envs.interface import Environments
 from envs.seeding import environment_seeds
@@ -201,7 +199,7 @@ def pretraining_of(config: DictConfig, directory: Path) -> DictConfig:
     }
     interval = -(-frames // _LOOKS) if evaluation["interval"] else 0
     looks = {"interval": interval, "final_episodes": evaluation["episodes"], "stop_at": None}
-    typed, problems = checked(
+    return validated(
         {
             **usual,
             **{key: own[key] for key in _SHARED},
@@ -216,9 +214,6 @@ def pretraining_of(config: DictConfig, directory: Path) -> DictConfig:
             "resume": str(directory) if has_checkpoint(directory / LAST) else None,
         }
     )
-    if problems:
-        raise InvalidConfiguration(problems)
-    return read_only(typed)
 
 
 def tell_masks(config: DictConfig, collector: Collector) -> None:

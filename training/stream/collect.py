@@ -3,13 +3,14 @@
 import bisect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents.agent import Agent
+from agents.learning.behaviour import Behaviour
 from agents.trajectory import Trajectory
 from envs.interface import Environments
 from envs.seeding import environment_seeds, reset_with_seeds
@@ -17,7 +18,6 @@ from envs.vector.base import SlotVectorEnv
 from envs.vector.batch import shown
 from envs.vector.snapshot import Restorable
 from networks import ranks
-from networks.heads.acting import PolicyHead
 from networks.mirror import Array, array_of
 from networks.observations import parts_of
 from training.stream.episodes import (
@@ -27,7 +27,7 @@ from training.stream.episodes import (
     InvalidExperience,
     State,
 )
-from training.stream.storage import Acted, Arrays, StepRow, Storage, put
+from training.stream.storage import StepRow, Storage, put
 
 Tensors = Mapping[str, Tensor]
 
@@ -73,20 +73,6 @@ class Lives:
     def forget(self, chosen: Array) -> None:
         """Reset the environments where `chosen [B]` is True: another game started."""
         self.left[chosen] = 0
-
-
-class Player(Protocol):
-    """What acts in environments: an agent, or its behaviour policy."""
-
-    @property
-    def policy_head(self) -> PolicyHead:
-        """The head that defines the action space."""
-
-    def initial_state(self, batch_size: int) -> Array:
-        """Return the memory's initial state, `[B, S]`."""
-
-    def act(self, observations: Arrays, state: Array, is_first: Array, *, explore: bool) -> Acted:
-        """Choose one action per environment and update the memory's state."""
 
 
 class Curriculum:
@@ -202,19 +188,30 @@ class Collector:
             InvalidExperience: a reward or observation was not finite.
             Abandoned: `should_abandon` returned True.
         """
-        storage, counter, clock = self._storage, self.counter, time.perf_counter
-        player: Player = (agent.behaviour if self.behaves else None) or agent
-        act, to_environment = player.act, player.policy_head.to_environment
-        step_environments, should_abandon = self.environments.step, self.should_abandon
-        explores, self._is_between = self.explores, False
+        storage = self._storage
+        player = (agent.behaviour if self.behaves else None) or agent
         storage.rewind()
         storage.allocate_actions(player.policy_head)
         if self._state is None:
             self._state = player.initial_state(self.environments.num_envs)
-        state = before = self._state
+        before, self._is_between = self._state, False
+        self._state = self._play(player, before)
+        own = before if player is agent else before[:, : agent.actor.memory.state_size]
+        self.trajectory = trajectory = storage.trajectory(state=own)
+        if not storage.is_finite:
+            _refuse_non_finite(trajectory)
+        self.env_steps += storage.valid_steps
+        self._is_between = True
+        return trajectory
+
+    def _play(self, player: Agent | Behaviour, state: Array) -> Array:
+        """Step to the end of the trajectory; return the memory's state there, `[B, S]`."""
+        counter, clock, explores = self.counter, time.perf_counter, self.explores
+        act, to_environment = player.act, player.policy_head.to_environment
+        step_environments, should_abandon = self.environments.step, self.should_abandon
         self.episodes = []
         acting = stepping = 0.0
-        for step, row in enumerate(storage.rows):
+        for step, row in enumerate(self._storage.rows):
             if should_abandon():
                 raise Abandoned
             started = clock()
@@ -240,14 +237,8 @@ class Collector:
             # After an episode's end, this step's observation starts the next episode.
             row.next_is_first[...] = self._ended
             self._ended = ended
-        self._state, self.seconds = state, {"environment": stepping, "acting": acting}
-        own = before if player is agent else before[:, : agent.actor.memory.state_size]
-        self.trajectory = trajectory = storage.trajectory(state=own)
-        if not storage.is_finite:
-            _refuse_non_finite(trajectory)
-        self.env_steps += storage.valid_steps
-        self._is_between = True
-        return trajectory
+        self.seconds = {"environment": stepping, "acting": acting}
+        return state
 
     def _end_lives(self, row: StepRow, has_lost: Array) -> Array:
         """End episodes of the stream at a lost life; return where.

@@ -14,8 +14,6 @@ from networks.observations import Observations, any_part, map_observations, part
 
 Arrays = Array | dict[str, Array]
 """A batch of observations, or of each of their parts by name."""
-Acted = tuple[Array, Array]
-"""Actions, and the memory's state after the step."""
 
 
 class StepRow(NamedTuple):

@@ -232,8 +232,8 @@ def test_an_experiment_is_the_command_line_that_it_was_written_from(
     write_experiment(path, words, composer=Composer("config"), comment=["how it was found"])
     assert path.read_text().startswith("# @package _global_\n# how it was found\ndefaults:\n")
     found, given = Composer("config", str(tmp_path)), Composer("config")
-    written = configure(found, ["experiment=best", "seed=3"], "config").typed
-    expected = configure(given, [*words, "seed=3"], "config").typed
+    written = configure(found, ["experiment=best", "seed=3"]).typed
+    expected = configure(given, [*words, "seed=3"]).typed
     for config in (written, expected):
         del config["run_dir"], config["task"]["name"]
     assert written == expected
