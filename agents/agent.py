@@ -9,6 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
+import gymnasium
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -72,7 +73,9 @@ class Setup:
         num_envs: environments per trajectory, B.
         sequence_length: steps of a training sequence, 1 without a memory.
         reward_scaling: applied to rewards before learning; None for none.
-        frame_stacks: number of frames of each part of an observation that is a frame stack.
+        observations: their space.
+        frame_stacks: number of frames of each part of an observation that is a frame stack; the
+            name "" means an observation without parts.
     """
 
     optimizer: Callable[[Networks, Collection[str]], Optimizer]
@@ -82,6 +85,7 @@ class Setup:
     num_envs: int
     sequence_length: int
     reward_scaling: RewardScaling | RewardClipping | None
+    observations: gymnasium.Space[Any]
     frame_stacks: Mapping[str, int]
 
 

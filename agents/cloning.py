@@ -38,8 +38,7 @@ class Cloning(Agent):
         super().__init__(networks, setup)
         copied = (networks.actor, networks.value_head)
         self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
-        explores = not options.deterministic
-        self.behaviour = Behaviour(self, explores=explores, is_random=options.source == "random")
+        self.behaviour = Behaviour(self, explores=not options.deterministic, is_random=False)
 
     def losses(self, window: Trajectory, weights: None, noise: None) -> Losses:
         """Compute the loss of replayed windows."""

@@ -149,7 +149,8 @@ class SAC(Agent):
         """
         critics, bootstrap = self.critics, self.learner.bootstrap(window)
         steps = bootstrap.steps
-        summary = self.actor.at(window.observations, window.state, window.is_first, steps)
+        state = self.learner.first_state(window, "actor")
+        summary = self.actor.at(window.observations, state, window.is_first, steps)
         policy = self.networks.policy(summary, legal, steps)
         if self._is_discrete:
             shares, entropy = policy.log_probabilities.exp(), policy.entropy()

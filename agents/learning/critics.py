@@ -175,7 +175,8 @@ class Critics:
     def target_policy(self, window: Trajectory, steps: ChosenSteps) -> Actions:
         """Return the target actor's most probable actions at chosen steps of the windows."""
         *_, actor, policy_head = self._learner.target_network.copies
-        summary = actor.at(window.observations, window.state, window.is_first, steps)
+        state = self._learner.first_state(window, "actor")
+        summary = actor.at(window.observations, state, window.is_first, steps)
         actions: Tensor = policy_head(summary).mode()
         return actions
 

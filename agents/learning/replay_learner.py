@@ -20,6 +20,7 @@ from agents.learning.unroll import read_summary
 from agents.mathematics.losses import sequence_priorities
 from agents.mathematics.returns import Bootstrap, n_step_bootstrap
 from agents.replay.replay import Replay
+from agents.replay.ring import StepLayout
 from agents.replay.samplers import PrioritizedSampler, UniformSampler
 from agents.trajectory import Trajectory
 from networks import ranks
@@ -27,7 +28,7 @@ from networks.augmentation import random_shift
 from networks.autoencoding.losses import Reading
 from networks.backbone import Backbone
 from networks.chain import value_chain
-from networks.memory.memories import ChosenSteps, pick_steps
+from networks.memory.memories import ChosenSteps, Memory, pick_steps
 
 if TYPE_CHECKING:
     from agents.agent import Setup
@@ -82,7 +83,7 @@ class ReplayLearner(Learner):
         self._has_resets = length > 1 or not networks.auxiliary.is_empty
         self._stride = 1 if length == 1 and not state_size else options.sequence_stride
         self.keeps_state = options.stored_state and state_size > 0
-        self.replay = self._make_replay(options, setup)
+        self.replay = self._make_replay(networks, options, setup)
         copies = options.target_update_interval if options.polyak_rate == 1 else None
         self.clock = UpdateClock(
             learning_starts=options.learning_starts,
@@ -99,17 +100,17 @@ class ReplayLearner(Learner):
         self.renew()
         self._no_counts = {tag: torch.zeros(()) for tag in COUNTS}
 
-    def _make_replay(self, options: Any, setup: "Setup") -> Replay:
+    def _make_replay(self, networks: Networks, options: Any, setup: "Setup") -> Replay:
         length = setup.sequence_length
+        size = networks.actor.memory.state_size if self.keeps_state else 0
         return Replay(
+            StepLayout.of(setup.observations, setup.frame_stacks, networks.policy_head, size),
             buffer_size=options.buffer_size,
             num_envs=setup.num_envs,
             window_length=options.burn_in + length + options.n_step - 1,
             stride=self._stride,
             valid_step=options.burn_in if length == 1 else None,
             state_horizon=self.learnt.stop,
-            frame_stacks=setup.frame_stacks,
-            keeps_state=self.keeps_state,
             sampler=(
                 PrioritizedSampler(priority_exponent=options.priority_exponent)
                 if options.prioritized
@@ -256,13 +257,14 @@ class ReplayLearner(Learner):
     def first_state(self, window: Trajectory, backbone: str) -> Float[Tensor, "N S"]:
         """Return a backbone's memory state before a window.
 
-        Stored is the state of the backbone that acted. A critic of its own has none, and starts
-        from its initial state.
+        Stored, if any, is the state of the backbone that acted. A critic of its own has none, and
+        starts from its initial state.
         """
-        if backbone == "actor" or self._networks.shares_backbone:
+        acted = backbone == "actor" or self._networks.shares_backbone
+        memory: Memory = getattr(self._networks, backbone).memory
+        if acted and (self.keeps_state or not memory.state_size):
             return window.state
-        state = self._networks.critic.memory.initial_state(window.rewards.shape[1])
-        return state.to(window.rewards.device)
+        return memory.initial_state(window.rewards.shape[1]).to(window.rewards.device)
 
     def burn_in_state(self, window: Trajectory, backbone: str = "actor") -> Float[Tensor, "N S"]:
         """Return the memory state before the learnt steps, without gradient.

@@ -145,7 +145,7 @@ class _Follower:
         self.total_env_steps, is_new = config.total_env_steps, config.resume is None
         self.agent = build_agent_for(config, environments)
         load_source(config, self.agent, environments)
-        refuse_large_replay(self.agent, environments.single_observation_space)
+        refuse_large_replay(self.agent)
         if is_new:
             take_weights(config, self.agent)
         self.collector = build_collector(config, environments)
