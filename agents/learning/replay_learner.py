@@ -29,6 +29,7 @@ from networks.autoencoding.losses import Reading
 from networks.backbone import Backbone
 from networks.chain import value_chain
 from networks.memory.memories import ChosenSteps, Memory, pick_steps
+from networks.normalization import RewardScaling
 
 if TYPE_CHECKING:
     from agents.agent import Setup
@@ -77,7 +78,7 @@ class ReplayLearner(Learner):
         self._following = slice(options.burn_in + 1, options.burn_in + length + 1)
         shift = options.random_shift
         self._shift = random_shift(networks.actor, shift) if shift else None
-        self._normalizes = any(each.normalization.learns for each in backbones)
+        self._normalizes = any(each.normalizes for each in backbones)
         self._needs_next = networks.auxiliary.needs_next
         # Windows of a single step begin with a valid one.
         self._has_resets = length > 1 or not networks.auxiliary.is_empty
@@ -146,7 +147,7 @@ class ReplayLearner(Learner):
         seen = trajectory.to(agent.device) if is_read else trajectory
         states = self._states(agent.actor, seen) if self.keeps_state else None
         self.replay.add(trajectory, states)
-        if self.reward_scaling is not None and self.reward_scaling.learns:
+        if isinstance(self.reward_scaling, RewardScaling):
             steps = trajectory.rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid
             self.reward_scaling.observe(*(each.to(agent.device) for each in steps))
         resets = trajectory.arrays["is_first"][1:]

@@ -154,8 +154,8 @@ FAULTS = [
         "agents/test_action_critics.py::test_losses_are_those_of_the_definition",
         (
             "the target policy reads the step that is learnt",
-            "actor.at(window.observations, window.state, window.is_first, steps)",
-            "actor.at(window.observations, window.state, window.is_first, self._learner.learnt)",
+            "actor.at(window.observations, state, window.is_first, steps)",
+            "actor.at(window.observations, state, window.is_first, self._learner.learnt)",
         ),
         (
             "the target critics read the step that is learnt",

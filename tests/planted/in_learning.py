@@ -52,8 +52,8 @@ FAULTS = [
         ),
         (
             "rewards are scaled by the statistics of the rollout before",
-            "scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)\n        return scaling(rewards)",
-            "scaled = scaling(rewards)\n        scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)\n        return scaled",
+            "    scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)\n        return scaling(rewards)",
+            "    scaled = scaling(rewards)\n            scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)\n            return scaled\n        return scaling(rewards)",
         ),
         (
             "the return that scales rewards runs over truncations",
@@ -251,8 +251,8 @@ FAULTS = [
         ),
         (
             "a separate critic begins at the actor's stored state",
-            'if backbone == "actor" or self._networks.shares_backbone:',
-            "if True:",
+            'acted = backbone == "actor" or self._networks.shares_backbone',
+            "acted = True",
             "agents/test_action_critics.py::test_losses_are_those_of_the_definition",
         ),
         (
