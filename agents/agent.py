@@ -191,6 +191,20 @@ class Agent(nn.Module, ABC):
         values = torch.stack([value.float().to(self.device) for value in metrics.values()])
         return dict(zip(metrics, ranks.average(values).cpu(), strict=True))
 
+    # ---- called by a replay learner
+
+    def noise(self) -> Any:
+        """Draw the randomness of a gradient step, for `losses` and `targets`."""
+
+    def targets(self, window: Trajectory, noise: Any) -> Float[Tensor, "L N"] | None:
+        """Return the targets of the learnt steps' values; None for losses without targets."""
+
+    def measure(self, window: Trajectory, state_after: Tensor | None) -> dict[str, Tensor]:
+        """Compute further metrics on windows."""
+        return {}
+
+    # ----
+
     def held_out(self, trajectory: Trajectory) -> dict[str, Float[Tensor, " N"]]:
         """Measure the valid steps of `behaviour` in an evaluation, one number for each."""
         return {}

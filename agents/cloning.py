@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.behaviour import Behaviour, no_metrics, no_noise
+from agents.learning.behaviour import Behaviour
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner
@@ -32,7 +32,6 @@ class Cloning(Agent):
     trains: ClassVar = {"actor": ("actor", "policy_head")}
     evaluated = ("policy", "behaviour")
     learner: ReplayLearner
-    noise, observe_targets, measure = no_noise, no_metrics, no_metrics
 
     def __init__(self, networks: Networks, options: CloningOptions, setup: Setup) -> None:
         super().__init__(networks, setup)

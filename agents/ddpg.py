@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
@@ -61,14 +62,10 @@ class DDPG(Agent):
 
     # ---- called by the replay learner
 
-    def observe_targets(self, window: Trajectory, weights: Weights, noise: None) -> Metrics:
-        """Update the value heads' support from the targets, before a gradient step on them."""
-        following = self.detached(self.following, window, noise)
-        return self.detached(self.critics.observe, window, following)
+    def targets(self, window: Trajectory, noise: None) -> Float[Tensor, "L N"]:
+        """Return the targets of the learnt steps' values."""
+        return self.critics.targets(self.following(window, noise))
 
     def measure(self, window: Trajectory, state_after: Tensor | None) -> Metrics:
         """Compute `value/target_gap` and `policy/saturation` on windows."""
         return self.critics.measure(window)
-
-    def noise(self) -> None:
-        """No noise: the target policy is deterministic."""

@@ -164,11 +164,10 @@ class SAC(Agent):
 
     # ---- called by the replay learner
 
-    def observe_targets(self, window: Trajectory, weights: Weights, noise: Noise) -> Metrics:
-        """Update the value heads' support from the targets, before a gradient step on them."""
+    def targets(self, window: Trajectory, noise: Noise) -> Float[Tensor, "L N"]:
+        """Return the targets of the learnt steps' values."""
         legal = self.networks.legal(window.observations)
-        following = self.detached(self.following, window, noise, legal)
-        return self.detached(self.critics.observe, window, following)
+        return self.critics.targets(self.following(window, noise, legal))
 
     def measure(self, window: Trajectory, state_after: Tensor | None) -> Metrics:
         """Compute `value/target_gap` and `policy/saturation` on windows."""

@@ -1,10 +1,9 @@
 """Who acts in training where an agent learns from what another policy does."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from networks.heads.acting import PolicyHead, uniform_actions
 from networks.mirror import Array
@@ -73,15 +72,3 @@ class Behaviour:
                     observations, rest, is_first, explore=self._explores
                 )
         return actions, np.concatenate([own, rest], axis=1)
-
-
-# ---- methods of agents without targets, called by the replay learner
-
-
-def no_noise(agent: Any) -> None:
-    """Draw nothing for a gradient step."""
-
-
-def no_metrics(agent: Any, *inputs: Any) -> dict[str, Tensor]:
-    """Neither targets to observe nor values to measure."""
-    return {}

@@ -251,18 +251,15 @@ class Critics:
             return rewards + discounts * later
         return self._head.target(rewards, discounts, later, None)
 
-    def observe(self, window: Trajectory, following: Following) -> Metrics:
-        """Update the support of histograms from the targets of a gradient step on them."""
+    def targets(self, following: Following) -> Float[Tensor, "L N"]:
+        """Return the targets as values, from which histograms learn their support."""
         bootstrap = following.bootstrap
         values: Any = following.outputs
         if following.inputs is not None:
             values = self.lowest(self._head(following.inputs), following.chosen)
         if values.ndim > 2:
             values = self._head.value(values)
-        targets = bootstrap.rewards + bootstrap.discounts * values
-        valid = window.valid[self._learner.learnt]
-        self._target_head.observe(targets, valid)
-        return self._head.observe(targets, valid)
+        return bootstrap.rewards + bootstrap.discounts * values
 
     # ---- metrics
 

@@ -139,8 +139,8 @@ class ReplayLearner(Learner):
         """Add a trajectory and take the gradient steps that are due.
 
         Args:
-            agent: also has `noise()`, `observe_targets(window, weights, noise)` and
-                `measure(window, state_after)`; its losses are `losses(window, weights, noise)`.
+            agent: its losses are `losses(window, weights, noise)`, and what it adds to a gradient
+                step are `noise`, `targets` and `measure`.
         """
         # Only what the networks read is moved to a GPU: the replay keeps images on the CPU.
         is_read = self.keeps_state or self._normalizes
@@ -199,7 +199,7 @@ class ReplayLearner(Learner):
                 weights = None if weights is None else weights.to(device)
                 inputs = (window, weights, agent.noise())
                 if agent.networks.value_head.learns_support or (agent.is_watched and not number):
-                    observed = agent.observe_targets(*inputs)
+                    observed = self._observe_targets(agent, *inputs)
                 result = step(*inputs)
                 if result.priorities is not None:
                     self.replay.update(sample.starts, result.priorities.cpu())
@@ -217,6 +217,17 @@ class ReplayLearner(Learner):
             report["replay/priority_mean"] = result.priorities.mean()
             report["replay/priority_max"] = result.priorities.max()
         return report
+
+    def _observe_targets(
+        self, agent: Any, window: Trajectory, weights: Weights, noise: Any
+    ) -> dict[str, Tensor]:
+        """Update the value heads' support from the targets, before a gradient step on them."""
+        targets, valid = agent.detached(agent.targets, window, noise), window.valid[self.learnt]
+        if targets is None:
+            return {}
+        self.target_network.copies[1].observe(targets, valid)
+        observed: dict[str, Tensor] = self._networks.value_head.observe(targets, valid)
+        return observed
 
     # ---- reading windows
 

@@ -227,12 +227,6 @@ FAULTS = [
             "updates_per_copy=1",
             "agents/test_action_critics.py::test_delayed_actors_and_targets_move_at_every_so_manieth_step",
         ),
-        (
-            "observing targets changes the batch statistics",
-            "return self.detached(self.critics.observe, window, following)",
-            "return self.critics.observe(window, following)",
-            "agents/test_critic_options.py",
-        ),
     ),
     *plant(
         "networks/heads/critics.py",
@@ -409,12 +403,6 @@ FAULTS = [
             "the network chooses without noise",
             "head(summary, noise[2])",
             "learner.values(window, state, None)",
-        ),
-        (
-            "the target does not follow a learnt support",
-            "        target_head.observe(targets, valid)\n",
-            "",
-            "agents/test_learnt_support.py",
         ),
         (
             "a learnt support sees values that are not rescaled",

@@ -139,6 +139,18 @@ FAULTS = [
             "agents/test_dqn.py::test_weights_from_elsewhere_are_the_target_s_too",
         ),
         (
+            "the target does not follow a learnt support",
+            "        self.target_network.copies[1].observe(targets, valid)\n",
+            "",
+            "agents/test_learnt_support.py",
+        ),
+        (
+            "observing targets changes the batch statistics",
+            "agent.detached(agent.targets, window, noise)",
+            "agent.targets(window, noise)",
+            "agents/test_critic_options.py",
+        ),
+        (
             "priorities are never written",
             "self.replay.update(sample.starts, result.priorities.cpu())",
             "result.priorities.cpu()",
