@@ -212,9 +212,6 @@ def _check_parts(parts: Mapping[str, Sequence[nn.Parameter]], groups: Mapping[st
     everything = [id(parameter) for parameters in parts.values() for parameter in parameters]
     if len(everything) != len(set(everything)):
         raise ValueError("a parameter belongs to two parts; each may be trained by one group only")
-    unknown = sorted(set(groups) - set(parts))
-    if unknown:
-        raise ValueError(f"optimizer.groups: no part {unknown[0]!r}; parts are {', '.join(parts)}")
     empty = sorted(part for part in groups if not any(p.requires_grad for p in parts[part]))
     if empty:
         raise ValueError(f"optimizer.groups.{empty[0]}: this part has nothing to train here")

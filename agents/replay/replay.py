@@ -61,6 +61,7 @@ class Replay:
         state_horizon: steps from a window's start to `Sample.state_after`.
 
     Attributes:
+        cursor: number of the next step; states are stored before multiples of the stride.
         uses_priorities: whether sampling is prioritised; otherwise `update` does nothing.
 
     Source: Kapturowski et al. (2019), "Recurrent experience replay in distributed reinforcement
@@ -88,18 +89,13 @@ class Replay:
         self._ring: Ring | None = None
         # The first step: the rows before it hold the frames of its stack.
         self._origin = -(-self._stacks.history // stride) * stride
-        self._cursor = self._origin
+        self.cursor = self._origin
         self._offsets = (np.arange(window_length + 1) * num_envs)[:, None]
-
-    @property
-    def cursor(self) -> int:
-        """Number of the next step; states are stored before multiples of the stride."""
-        return self._cursor
 
     @property
     def num_steps(self) -> int:
         """Environment steps stored, summed over environments."""
-        return (self._cursor - self._oldest) * self._num_envs
+        return (self.cursor - self._oldest) * self._num_envs
 
     @property
     def num_windows(self) -> int:
@@ -114,7 +110,7 @@ class Replay:
 
     @property
     def _oldest(self) -> int:
-        return max(self._origin, self._cursor - self._capacity)
+        return max(self._origin, self.cursor - self._capacity)
 
     @property
     def predicted_bytes(self) -> int:
@@ -156,7 +152,7 @@ class Replay:
         """
         num_steps = len(trajectory.rewards)
         parts, is_first = arrays_of(trajectory.observations), trajectory.arrays["is_first"]
-        ring, step, stacks, refilled = self._ring, self._cursor, self._stacks, None
+        ring, step, stacks, refilled = self._ring, self.cursor, self._stacks, None
         if ring is None:
             ring = self._allocate()
             stacks.begin(ring, step, parts)
@@ -169,7 +165,7 @@ class Replay:
             first, end = (-(-each // self._stride) for each in (step, step + num_steps))
             assert states is not None and len(states) == end - first, "one for each on the stride"
             ring.keep(first, states.numpy())
-        self._cursor += num_steps
+        self.cursor += num_steps
         self._advance(ring)
 
     def _allocate(self) -> Ring:
@@ -182,7 +178,7 @@ class Replay:
         """Exclude the windows whose valid step is the last step, which became a reset step."""
         if self._valid_step is None or self._window_length != self._valid_step + 1:
             return  # the sampler does not have these windows yet
-        number, remainder = divmod(self._cursor - self._window_length, self._stride)
+        number, remainder = divmod(self.cursor - self._window_length, self._stride)
         if len(environments) and not remainder:
             self._sampler.retract(number * self._num_envs + environments)
 
@@ -190,7 +186,7 @@ class Replay:
         """Update the sampler's range of windows."""
         sampler, stride, num_envs = self._sampler, self._stride, self._num_envs
         first = -(-self._oldest // stride)
-        end = max(first, (self._cursor - self._window_length) // stride + 1)
+        end = max(first, (self.cursor - self._window_length) // stride + 1)
         known = max(sampler.end // num_envs, first)
         if self._valid_step is None:
             is_drawable = np.ones((end - known) * num_envs, np.bool_)
@@ -217,18 +213,21 @@ class Replay:
         if stride > 1:
             starts = numbers + numbers // num_envs * ((stride - 1) * num_envs)
         rows = (starts + self._offsets) % ring.size  # [W + 1, N]
-        state, after = torch.from_numpy(ring.states_at(numbers)), self._states_after(ring, numbers)
+        state, after = torch.empty(batch_size, 0), None
+        if self._layout.state_size:
+            state = torch.from_numpy(ring.states_at(numbers))
+            after = self._states_after(ring, numbers)
         rebuilt = self._stacks.rebuild(ring, rows) if self._stacks.sizes else {}
         window = ring.window(rows, state, rebuilt)
-        return Sample(window, weights, starts, self._cursor * num_envs, after)
+        return Sample(window, weights, starts, self.cursor * num_envs, after)
 
     def _states_after(self, ring: Ring, numbers: Array) -> Tensor | None:
         strides, remainder = divmod(self._state_horizon, self._stride)
-        if remainder or not self._layout.state_size:
+        if remainder:
             return None
         later = numbers + strides * self._num_envs
         states = ring.states_at(later)
-        states[later // self._num_envs * self._stride >= self._cursor] = np.nan
+        states[later // self._num_envs * self._stride >= self.cursor] = np.nan
         return torch.from_numpy(states)
 
     def update(self, starts: Array, priorities: Float[Tensor, " N"]) -> None:
@@ -242,7 +241,7 @@ class Replay:
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the small state that is not in `chunks`, as tensors and JSON values."""
-        state = {"cursor": self._cursor}
+        state = {"cursor": self.cursor}
         if self._ring is None:
             return {}, state
         tensors, sampler = self._sampler.state_dict()
@@ -268,8 +267,8 @@ class Replay:
         Raises:
             ValueError: chunks are missing.
         """
-        self._cursor = state["cursor"]
-        if self._cursor == self._origin:
+        self.cursor = state["cursor"]
+        if self.cursor == self._origin:
             return
         ring = self._allocate()
         restore(ring, chunks, **self._rows)
@@ -280,4 +279,4 @@ class Replay:
     def _rows(self) -> dict[str, int]:
         """Bounds of the ring's rows: the oldest, the first that is a step, the newest."""
         first = self._oldest - self._stacks.history
-        return {"first": first, "first_step": self._origin, "newest": self._cursor}
+        return {"first": first, "first_step": self._origin, "newest": self.cursor}
