@@ -47,8 +47,7 @@ class Autoencoding(Agent):
 
     def __init__(self, networks: Networks, options: AutoencodingOptions, setup: Setup) -> None:
         super().__init__(networks, setup)
-        copied = (networks.actor, networks.value_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
+        self.learner = ReplayLearner(networks, options, setup)
         self.behaviour = Behaviour(self, explores=True, is_random=options.source == "random")
         self._components: tuple[int, Tensor, Tensor] | None = None
 

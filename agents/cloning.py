@@ -35,8 +35,7 @@ class Cloning(Agent):
 
     def __init__(self, networks: Networks, options: CloningOptions, setup: Setup) -> None:
         super().__init__(networks, setup)
-        copied = (networks.actor, networks.value_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
+        self.learner = ReplayLearner(networks, options, setup)
         self.behaviour = Behaviour(self, explores=not options.deterministic, is_random=False)
 
     def losses(self, window: Trajectory, weights: None, noise: None) -> Losses:

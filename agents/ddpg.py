@@ -37,8 +37,7 @@ class DDPG(Agent):
         super().__init__(networks, setup)
         self.uniform_steps = options.learning_starts
         self.policy_head.exploration_noise = options.exploration_noise
-        copied = (networks.critic, networks.value_head, networks.actor, networks.policy_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
+        self.learner = ReplayLearner(networks, options, setup, copies_policy=True)
         self.critics = Critics(networks, self.learner, subset=None, dropped=0)
 
     def losses(self, window: Trajectory, weights: Weights, noise: None) -> Losses:

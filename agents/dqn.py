@@ -66,8 +66,7 @@ class DQN(Agent):
         )
         self.scale = Rescaling(eps=_SLOPE) if options.value_rescaling else None
         self._noise_size = networks.value_head.noise_size
-        copied = (networks.actor, networks.value_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
+        self.learner = ReplayLearner(networks, options, setup)
 
     def losses(self, window: Trajectory, weights: Weights, noise: Noise) -> Losses:
         """Compute the loss of replayed windows, importance-weighted with prioritised replay."""

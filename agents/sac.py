@@ -72,8 +72,7 @@ class SAC(Agent):
         super().__init__(networks, setup)
         self.options = options
         self.uniform_steps = options.learning_starts
-        copied = (networks.critic, networks.value_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
+        self.learner = ReplayLearner(networks, options, setup)
         subset, dropped = options.critic_subset, options.dropped_quantiles
         self.critics = Critics(networks, self.learner, subset=subset, dropped=dropped)
         self._follows_mean = subset is not None or dropped > 0

@@ -1,7 +1,6 @@
 """Learning from replay, for agents such as DQN: update schedule, sampling, target networks."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +46,8 @@ class ReplayLearner(Learner):
 
     Args:
         options: of the agent, with the names of `conf.schema.agents.DQNOptions`.
-        copied: modules that the target network copies, or consists of with `target_networks=false`;
-            a backbone and the value head come first.
+        copies_policy: whether actor and policy head have target networks too, as the critic and the
+            value head have; with `target_networks=false` these are the networks themselves.
         updates_per_copy: gradient steps between Polyak updates of the target network.
 
     Attributes:
@@ -64,8 +63,8 @@ class ReplayLearner(Learner):
         options: Any,
         setup: "Setup",
         *,
-        copied: Sequence[nn.Module],
-        updates_per_copy: int,
+        copies_policy: bool = False,
+        updates_per_copy: int = 1,
     ) -> None:
         super().__init__()
         self._updates_per_copy = updates_per_copy
@@ -94,6 +93,8 @@ class ReplayLearner(Learner):
         self.reward_scaling = setup.reward_scaling
         # Annealed to 1, full correction (Schaul et al. 2016, section 3.4).
         self.importance_exponent = exploration_schedule(options.importance_exponent, 1.0, 1.0)
+        policy = (networks.actor, networks.policy_head) if copies_policy else ()
+        copied = (networks.critic, networks.value_head, *policy)
         inputs = [each for b in backbones for each in (b.inputs, b.normalization)]
         is_copied = getattr(options, "target_networks", True)  # a key of TD3 and SAC
         self.target_network = TargetNetwork(copied, shared=inputs if is_copied else copied)
