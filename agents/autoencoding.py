@@ -47,7 +47,7 @@ class Autoencoding(Agent):
 
     def __init__(self, networks: Networks, options: AutoencodingOptions, setup: Setup) -> None:
         super().__init__(networks, setup)
-        self.learner = ReplayLearner(networks, options, setup)
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=None)
         self.behaviour = Behaviour(self, explores=True, is_random=options.source == "random")
         self._components: tuple[int, Tensor, Tensor] | None = None
 

@@ -35,7 +35,7 @@ class Cloning(Agent):
 
     def __init__(self, networks: Networks, options: CloningOptions, setup: Setup) -> None:
         super().__init__(networks, setup)
-        self.learner = ReplayLearner(networks, options, setup)
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=None)
         self.behaviour = Behaviour(self, explores=not options.deterministic, is_random=False)
 
     def losses(self, window: Trajectory, weights: None, noise: None) -> Losses:

@@ -37,7 +37,7 @@ class DDPG(Agent):
         super().__init__(networks, setup)
         self.uniform_steps = options.learning_starts
         self.policy_head.exploration_noise = options.exploration_noise
-        self.learner = ReplayLearner(networks, options, setup, copies_policy=True)
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=1)
         self.critics = Critics(networks, self.learner, subset=None, dropped=0)
 
     def losses(self, window: Trajectory, weights: Weights, noise: None) -> Losses:

@@ -66,7 +66,7 @@ class DQN(Agent):
         )
         self.scale = Rescaling(eps=_SLOPE) if options.value_rescaling else None
         self._noise_size = networks.value_head.noise_size
-        self.learner = ReplayLearner(networks, options, setup)
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=None)
 
     def losses(self, window: Trajectory, weights: Weights, noise: Noise) -> Losses:
         """Compute the loss of replayed windows, importance-weighted with prioritised replay."""

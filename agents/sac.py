@@ -72,7 +72,7 @@ class SAC(Agent):
         super().__init__(networks, setup)
         self.options = options
         self.uniform_steps = options.learning_starts
-        self.learner = ReplayLearner(networks, options, setup)
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=None)
         subset, dropped = options.critic_subset, options.dropped_quantiles
         self.critics = Critics(networks, self.learner, subset=subset, dropped=dropped)
         self._follows_mean = subset is not None or dropped > 0

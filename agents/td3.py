@@ -50,9 +50,8 @@ class TD3(Agent):
         self.options = options
         self.uniform_steps = options.learning_starts
         self.policy_head.exploration_noise = options.exploration_noise
-        self.learner = ReplayLearner(
-            networks, options, setup, copies_policy=True, updates_per_copy=options.policy_delay
-        )
+        delay = options.policy_delay
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=delay)
         self.critics = Critics(
             networks, self.learner, subset=options.critic_subset, dropped=options.dropped_quantiles
         )

@@ -46,9 +46,8 @@ class ReplayLearner(Learner):
 
     Args:
         options: of the agent, with the names of `conf.schema.agents.DQNOptions`.
-        copies_policy: whether actor and policy head have target networks too, as the critic and the
-            value head have; with `target_networks=false` these are the networks themselves.
-        updates_per_copy: gradient steps between Polyak updates of the target network.
+        policy_delay: gradient steps from one of the policy's to the next, if actor and policy head
+            have target networks too: then all follow. None: critic and value head alone have them.
 
     Attributes:
         learnt: the steps of a window that are learnt from.
@@ -58,16 +57,10 @@ class ReplayLearner(Learner):
     replay: Replay
 
     def __init__(
-        self,
-        networks: Networks,
-        options: Any,
-        setup: "Setup",
-        *,
-        copies_policy: bool = False,
-        updates_per_copy: int = 1,
+        self, networks: Networks, options: Any, setup: "Setup", *, policy_delay: int | None
     ) -> None:
         super().__init__()
-        self._updates_per_copy = updates_per_copy
+        self._updates_per_copy = policy_delay or 1
         length, state_size = setup.sequence_length, networks.actor.memory.state_size
         backbones = networks.backbones.values()
         self._batch_size = options.batch_size
@@ -93,7 +86,7 @@ class ReplayLearner(Learner):
         self.reward_scaling = setup.reward_scaling
         # Annealed to 1, full correction (Schaul et al. 2016, section 3.4).
         self.importance_exponent = exploration_schedule(options.importance_exponent, 1.0, 1.0)
-        policy = (networks.actor, networks.policy_head) if copies_policy else ()
+        policy = (networks.actor, networks.policy_head) if policy_delay else ()
         copied = (networks.critic, networks.value_head, *policy)
         inputs = [each for b in backbones for each in (b.inputs, b.normalization)]
         is_copied = getattr(options, "target_networks", True)  # a key of TD3 and SAC

@@ -223,8 +223,8 @@ FAULTS = [
         ),
         (
             "TD3's targets follow every gradient step",
-            "updates_per_copy=options.policy_delay",
-            "updates_per_copy=1",
+            "policy_delay=delay",
+            "policy_delay=1",
             "agents/test_action_critics.py::test_delayed_actors_and_targets_move_at_every_so_manieth_step",
         ),
     ),
