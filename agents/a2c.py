@@ -13,7 +13,7 @@ from agents.agent import Agent, Setup
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.rollout_learner import RolloutLearner
-from agents.learning.schedules import schedule
+from agents.learning.schedules import schedules_of
 from agents.learning.sequences import Batch
 from agents.learning.unroll import read_actor_critic
 from agents.mathematics.losses import masked_mean, normalized_advantages
@@ -35,11 +35,7 @@ class A2C(Agent):
     def __init__(self, networks: Networks, options: A2COptions, setup: Setup) -> None:
         super().__init__(networks, setup)
         self.options = options
-        self.schedules = {
-            "entropy_coefficient": schedule(
-                options.entropy_coefficient_schedule, options.entropy_coefficient, 0.0
-            )
-        }
+        self.schedules = schedules_of(options, "entropy_coefficient")
         self.learner = RolloutLearner(networks, setup, num_epochs=1, num_minibatches=None)
 
     @torch.no_grad()

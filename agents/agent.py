@@ -9,12 +9,13 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
+import gymnasium
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.learning.behaviour import Behaviour
+from agents.learning.behaviour import ArrayFlags, ArrayState, Behaviour
 from agents.learning.gradient_step import GradientStep, Losses
 from agents.learning.learner import Learner
 from agents.learning.optimizer import Optimizer
@@ -32,7 +33,7 @@ from networks.layers import BatchRenorm
 from networks.memory.memories import Memory
 from networks.mirror import Array, array_of, can_mirror, mirror_of
 from networks.normalization import RewardClipping, RewardScaling
-from networks.observations import map_observations, mask_of, share_of
+from networks.observations import Arrays, map_observations, mask_of, share_of
 
 _ALWAYS_ALIKE = (
     nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.Identity, nn.Flatten,
@@ -56,7 +57,8 @@ def _is_alike(module: nn.Module) -> bool:
     return is_ours(type(module).__module__) and not depends
 
 
-ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], tuple[Array, Array]]
+ActorMirror = Callable[[Arrays, Array, Array, Array | None], tuple[Array, Array]]
+"""`observations, state, is_first, noise -> actions, state`."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class Setup:
         num_envs: environments per trajectory, B.
         sequence_length: steps of a training sequence, 1 without a memory.
         reward_scaling: applied to rewards before learning; None for none.
-        frame_stacks: number of frames of each part of an observation that is a frame stack.
+        observations: their space.
+        frame_stacks: number of frames of each part of an observation that is a frame stack; the
+            name "" means an observation without parts.
     """
 
     optimizer: Callable[[Networks, Collection[str]], Optimizer]
@@ -82,6 +86,7 @@ class Setup:
     num_envs: int
     sequence_length: int
     reward_scaling: RewardScaling | RewardClipping | None
+    observations: gymnasium.Space[Any]
     frame_stacks: Mapping[str, int]
 
 
@@ -162,8 +167,6 @@ class Agent(nn.Module, ABC):
         self.due = tuple(self.trains)
         self._compile = setup.compile
         self.gradient_step = GradientStep(self, compile=setup.compile)
-        self._mirror: ActorMirror | None = None
-        self._mirror_is_current = False
         self.eval()  # training mode (dropout) in gradient steps only
 
     @classmethod
@@ -187,6 +190,20 @@ class Agent(nn.Module, ABC):
             return metrics
         values = torch.stack([value.float().to(self.device) for value in metrics.values()])
         return dict(zip(metrics, ranks.average(values).cpu(), strict=True))
+
+    # ---- called by a replay learner
+
+    def noise(self) -> Any:
+        """Draw the randomness of a gradient step, for `losses` and `targets`."""
+
+    def targets(self, window: Trajectory, noise: Any) -> Float[Tensor, "L N"] | None:
+        """Return the targets of the learnt steps' values; None for losses without targets."""
+
+    def measure(self, window: Trajectory, state_after: Tensor | None) -> dict[str, Tensor]:
+        """Compute further metrics on windows."""
+        return {}
+
+    # ----
 
     def held_out(self, trajectory: Trajectory) -> dict[str, Float[Tensor, " N"]]:
         """Measure the valid steps of `behaviour` in an evaluation, one number for each."""
@@ -239,19 +256,14 @@ class Agent(nn.Module, ABC):
         """Device of the parameters."""
         return self.optimizer.flat.device
 
-    def initial_state(self, batch_size: int) -> Float[np.ndarray, "B S"]:
+    def initial_state(self, batch_size: int) -> ArrayState:
         """Return the actor's initial memory state."""
         state: Array = array_of(self.actor.memory.initial_state(batch_size).cpu()).copy()
         return state
 
     def act(
-        self,
-        observations: Array | dict[str, Array],
-        state: Float[np.ndarray, "B S"],
-        is_first: Bool[np.ndarray, " B"],
-        *,
-        explore: bool,
-    ) -> tuple[Array, Float[np.ndarray, "B S"]]:
+        self, observations: Arrays, state: ArrayState, is_first: ArrayFlags, *, explore: bool
+    ) -> tuple[Array, ArrayState]:
         """Choose one action `[B, *A]` per environment and advance the memory.
 
         Acting is on arrays, as environments are. Actions are in the policy's own units, for
@@ -273,12 +285,11 @@ class Agent(nn.Module, ABC):
         noise = head.noise(self.generator, size) if explore else None
         if mask is not None:
             noise = head.mask_noise(noise, head.legal_array(mask), self.generator)
-        if not self._mirror_is_current:
-            self._mirror, self._mirror_is_current = self._build_mirror(), True
-        if self._mirror is None:
+        mirror = self._mirror
+        if mirror is None:
             actions, after = self._act_in_torch(observations, state, is_first, noise)
         else:
-            actions, after = self._mirror(observations, state, is_first, noise)
+            actions, after = mirror(observations, state, is_first, noise)
             if after is not state and after.base is not None:
                 after = after.copy()  # a view would keep every earlier state alive
         if explore and self.is_warming_up:
@@ -287,11 +298,7 @@ class Agent(nn.Module, ABC):
 
     @torch.no_grad()  # not inference_mode: learning uses the states later
     def _act_in_torch(
-        self,
-        observations: Array | dict[str, Array],
-        state: Array,
-        is_first: Array,
-        noise: Array | None,
+        self, observations: Arrays, state: Array, is_first: Array, noise: Array | None
     ) -> tuple[Array, Array]:
         device = self.device
 
@@ -307,7 +314,9 @@ class Agent(nn.Module, ABC):
             actions = distribution.sample(torch.from_numpy(noise).to(device))
         return array_of(actions.cpu()), state if after is before else array_of(after.cpu()).copy()
 
-    def _build_mirror(self) -> ActorMirror | None:
+    @cached_property
+    def _mirror(self) -> ActorMirror | None:
+        """Numpy form of actor and policy head; None if a part has none."""
         if not (can_mirror(self.actor) and can_mirror(self.policy_head)):
             return None
         backbone, head = mirror_of(self.actor), mirror_of(self.policy_head)
@@ -315,10 +324,7 @@ class Agent(nn.Module, ABC):
             return None
 
         def act(
-            observations: Array | dict[str, Array],
-            state: Array,
-            is_first: Array,
-            noise: Array | None,
+            observations: Arrays, state: Array, is_first: Array, noise: Array | None
         ) -> tuple[Array, Array]:
             summary, after = backbone(observations, state, is_first)
             return head(summary, noise), after
@@ -379,9 +385,9 @@ class Agent(nn.Module, ABC):
         return self
 
     def _renew(self) -> None:
-        self._mirror, self._mirror_is_current = None, False
         self.gradient_step.renew()
-        self.__dict__.pop("is_alike_in_learning", None)
+        for cached in ("_mirror", "is_alike_in_learning"):
+            self.__dict__.pop(cached, None)
         for module in self.modules():
             if isinstance(module, Optimizer):
                 module.repack()

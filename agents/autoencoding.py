@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.behaviour import Behaviour, no_metrics, no_noise
+from agents.learning.behaviour import Behaviour
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner
@@ -44,12 +44,10 @@ class Autoencoding(Agent):
     evaluated = ("behaviour",)
     decoder: Autoencoder
     learner: ReplayLearner
-    noise, observe_targets, measure = no_noise, no_metrics, no_metrics
 
     def __init__(self, networks: Networks, options: AutoencodingOptions, setup: Setup) -> None:
         super().__init__(networks, setup)
-        copied = (networks.actor, networks.value_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=None)
         self.behaviour = Behaviour(self, explores=True, is_random=options.source == "random")
         self._components: tuple[int, Tensor, Tensor] | None = None
 

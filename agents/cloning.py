@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.behaviour import Behaviour, no_metrics, no_noise
+from agents.learning.behaviour import Behaviour
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner
@@ -32,14 +32,11 @@ class Cloning(Agent):
     trains: ClassVar = {"actor": ("actor", "policy_head")}
     evaluated = ("policy", "behaviour")
     learner: ReplayLearner
-    noise, observe_targets, measure = no_noise, no_metrics, no_metrics
 
     def __init__(self, networks: Networks, options: CloningOptions, setup: Setup) -> None:
         super().__init__(networks, setup)
-        copied = (networks.actor, networks.value_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
-        explores = not options.deterministic
-        self.behaviour = Behaviour(self, explores=explores, is_random=options.source == "random")
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=None)
+        self.behaviour = Behaviour(self, explores=not options.deterministic, is_random=False)
 
     def losses(self, window: Trajectory, weights: None, noise: None) -> Losses:
         """Compute the loss of replayed windows."""

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
@@ -36,8 +37,7 @@ class DDPG(Agent):
         super().__init__(networks, setup)
         self.uniform_steps = options.learning_starts
         self.policy_head.exploration_noise = options.exploration_noise
-        copied = (networks.critic, networks.value_head, networks.actor, networks.policy_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=1)
         self.critics = Critics(networks, self.learner, subset=None, dropped=0)
 
     def losses(self, window: Trajectory, weights: Weights, noise: None) -> Losses:
@@ -61,14 +61,10 @@ class DDPG(Agent):
 
     # ---- called by the replay learner
 
-    def observe_targets(self, window: Trajectory, weights: Weights, noise: None) -> Metrics:
-        """Update the value heads' support from the targets, before a gradient step on them."""
-        following = self.detached(self.following, window, noise)
-        return self.detached(self.critics.observe, window, following)
+    def targets(self, window: Trajectory, noise: None) -> Float[Tensor, "L N"]:
+        """Return the targets of the learnt steps' values."""
+        return self.critics.targets(self.following(window, noise))
 
     def measure(self, window: Trajectory, state_after: Tensor | None) -> Metrics:
         """Compute `value/target_gap` and `policy/saturation` on windows."""
         return self.critics.measure(window)
-
-    def noise(self) -> None:
-        """No noise: the target policy is deterministic."""

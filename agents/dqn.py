@@ -66,8 +66,7 @@ class DQN(Agent):
         )
         self.scale = Rescaling(eps=_SLOPE) if options.value_rescaling else None
         self._noise_size = networks.value_head.noise_size
-        copied = (networks.actor, networks.value_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=None)
 
     def losses(self, window: Trajectory, weights: Weights, noise: Noise) -> Losses:
         """Compute the loss of replayed windows, importance-weighted with prioritised replay."""
@@ -131,16 +130,11 @@ class DQN(Agent):
         network, target, choosing = torch.from_numpy(drawn).to(self.device).unbind()
         return network, target, choosing
 
-    @torch.no_grad()
-    def observe_targets(self, window: Trajectory, weights: Weights, noise: Noise) -> Metrics:
-        """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self.detached(self._following, window, noise)
+    def targets(self, window: Trajectory, noise: Noise) -> Float[Tensor, "L N"]:
+        """Return the targets of the learnt steps' values."""
+        _, bootstrap, following = self._following(window, noise)
         value = self.networks.value_head.value(following)
-        targets = bootstrapped(bootstrap.rewards, bootstrap.discounts, value, self.scale)
-        valid = window.valid[self.learner.learnt]
-        _, target_head = self.learner.target_network.copies
-        target_head.observe(targets, valid)
-        return self.networks.value_head.observe(targets, valid)
+        return bootstrapped(bootstrap.rewards, bootstrap.discounts, value, self.scale)
 
     @torch.no_grad()
     def _metrics(

@@ -13,7 +13,7 @@ from agents.agent import Agent, Setup
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.rollout_learner import RolloutLearner
-from agents.learning.schedules import schedule
+from agents.learning.schedules import schedules_of
 from agents.learning.sequences import Batch
 from agents.learning.unroll import read_actor_critic
 from agents.mathematics.losses import (
@@ -45,12 +45,7 @@ class PPO(Agent):
         self.may_stop = options.target_kl is not None
         if options.value_clip_range is not None and not networks.value_head.is_scalar:
             raise ValueError("agent.value_clip_range: expected null with this value head")
-        self.schedules = {
-            "clip_range": schedule(options.clip_range_schedule, options.clip_range, 0.0),
-            "entropy_coefficient": schedule(
-                options.entropy_coefficient_schedule, options.entropy_coefficient, 0.0
-            ),
-        }
+        self.schedules = schedules_of(options, "clip_range", "entropy_coefficient")
         self.learner = RolloutLearner(
             networks,
             setup,

@@ -72,8 +72,7 @@ class SAC(Agent):
         super().__init__(networks, setup)
         self.options = options
         self.uniform_steps = options.learning_starts
-        copied = (networks.critic, networks.value_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=None)
         subset, dropped = options.critic_subset, options.dropped_quantiles
         self.critics = Critics(networks, self.learner, subset=subset, dropped=dropped)
         self._follows_mean = subset is not None or dropped > 0
@@ -149,7 +148,8 @@ class SAC(Agent):
         """
         critics, bootstrap = self.critics, self.learner.bootstrap(window)
         steps = bootstrap.steps
-        summary = self.actor.at(window.observations, window.state, window.is_first, steps)
+        state = self.learner.first_state(window, "actor")
+        summary = self.actor.at(window.observations, state, window.is_first, steps)
         policy = self.networks.policy(summary, legal, steps)
         if self._is_discrete:
             shares, entropy = policy.log_probabilities.exp(), policy.entropy()
@@ -163,11 +163,10 @@ class SAC(Agent):
 
     # ---- called by the replay learner
 
-    def observe_targets(self, window: Trajectory, weights: Weights, noise: Noise) -> Metrics:
-        """Update the value heads' support from the targets, before a gradient step on them."""
+    def targets(self, window: Trajectory, noise: Noise) -> Float[Tensor, "L N"]:
+        """Return the targets of the learnt steps' values."""
         legal = self.networks.legal(window.observations)
-        following = self.detached(self.following, window, noise, legal)
-        return self.detached(self.critics.observe, window, following)
+        return self.critics.targets(self.following(window, noise, legal))
 
     def measure(self, window: Trajectory, state_after: Tensor | None) -> Metrics:
         """Compute `value/target_gap` and `policy/saturation` on windows."""

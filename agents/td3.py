@@ -50,10 +50,8 @@ class TD3(Agent):
         self.options = options
         self.uniform_steps = options.learning_starts
         self.policy_head.exploration_noise = options.exploration_noise
-        copied = (networks.critic, networks.value_head, networks.actor, networks.policy_head)
-        self.learner = ReplayLearner(
-            networks, options, setup, copied=copied, updates_per_copy=options.policy_delay
-        )
+        delay = options.policy_delay
+        self.learner = ReplayLearner(networks, options, setup, policy_delay=delay)
         self.critics = Critics(
             networks, self.learner, subset=options.critic_subset, dropped=options.dropped_quantiles
         )
@@ -83,10 +81,9 @@ class TD3(Agent):
 
     # ---- called by the replay learner
 
-    def observe_targets(self, window: Trajectory, weights: Weights, noise: Noise) -> Metrics:
-        """Update the value heads' support from the targets, before a gradient step on them."""
-        following = self.detached(self.following, window, noise)
-        return self.detached(self.critics.observe, window, following)
+    def targets(self, window: Trajectory, noise: Noise) -> Float[Tensor, "L N"]:
+        """Return the targets of the learnt steps' values."""
+        return self.critics.targets(self.following(window, noise))
 
     def measure(self, window: Trajectory, state_after: Tensor | None) -> Metrics:
         """Compute `value/target_gap` and `policy/saturation` on windows."""

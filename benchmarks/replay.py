@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from agents.replay.replay import Replay
+from agents.replay.ring import Column, StepLayout
 from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.trajectory import Trajectory
 from networks.observations import Shape
@@ -22,6 +23,7 @@ from training.process.memory import keep_freed_memory
 
 FRAME = (84, 84)
 BATCH, LENGTH = 32, 80  # sequences
+IMAGE = Column(FRAME, np.dtype(np.uint8))
 SINGLE = 64  # steps of CartPole
 WINDOWS = 1_000_000
 PAGE = 4096  # bytes
@@ -49,17 +51,24 @@ def trajectory(
     )
 
 
-def make(buffer_size: int, sampler: Sampler, *, window_length: int = 1, stack: int = 0) -> Replay:
+def make(
+    buffer_size: int,
+    sampler: Sampler,
+    observation: Column,
+    *,
+    window_length: int = 1,
+    stack: int = 0,
+) -> Replay:
     """Build a replay buffer of one environment."""
+    stacks = {"": stack} if stack else {}
     return Replay(
+        StepLayout({"": observation}, stacks, Column((), np.dtype(np.int32)), state_size=0),
         buffer_size=buffer_size,
         num_envs=1,
         window_length=window_length,
         stride=1,
         valid_step=0,
         state_horizon=1,
-        frame_stacks={"": stack} if stack else {},
-        keeps_state=False,
         sampler=sampler,
     )
 
@@ -78,7 +87,7 @@ def in_turn(*actions: Callable[[], object], rounds: int) -> list[float]:
 def measure_sequences(steps: int, rounds: int, *, stack: int = 0) -> str:
     """Sample sequences of images, and copy the same number of bytes."""
     generator = np.random.default_rng(0)
-    replay = make(steps, UniformSampler(), window_length=LENGTH, stack=stack)
+    replay = make(steps, UniformSampler(), IMAGE, window_length=LENGTH, stack=stack)
     for _ in range(steps // 100):
         replay.add(trajectory(100, FRAME, torch.uint8, generator, stack=stack), None)
     drawn = replay.sample(BATCH, generator, importance_exponent=0.0).window.observations
@@ -101,7 +110,7 @@ def measure_sequences(steps: int, rounds: int, *, stack: int = 0) -> str:
 def measure_single_steps(rounds: int) -> str:
     """Sample single steps of four numbers, and add four steps."""
     generator = np.random.default_rng(0)
-    replay = make(100_000, UniformSampler())
+    replay = make(100_000, UniformSampler(), Column((4,), np.dtype(np.float32)))
     for _ in range(100):
         replay.add(trajectory(1000, (4,), torch.float32, generator), None)
     four = trajectory(4, (4,), torch.float32, generator)
@@ -142,7 +151,7 @@ def measure_memory(steps: int) -> str:
     """Fill a replay buffer with single frames, and compare its memory with its data."""
     generator = np.random.default_rng(0)
     piece = trajectory(100, FRAME, torch.uint8, generator, stack=4)
-    replay = make(steps, PrioritizedSampler(priority_exponent=0.6), stack=4)
+    replay = make(steps, PrioritizedSampler(priority_exponent=0.6), IMAGE, stack=4)
     before = resident()
     for _ in range(steps // 100):
         replay.add(piece, None)

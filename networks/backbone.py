@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -13,10 +13,17 @@ from networks.layers import half_precision
 from networks.memory.fused import IsFirst, Outputs, State
 from networks.memory.memories import ChosenSteps, Memory, pick_steps
 from networks.mirror import Array, chained, mirror_of
-from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
-from networks.observations import Observations, any_part, map_observations, parts_of, share_of
+from networks.normalization import DictNormalization, RunningNormalization
+from networks.observations import (
+    Arrays,
+    Observations,
+    any_part,
+    map_observations,
+    parts_of,
+    share_of,
+)
 
-BackboneMirror = Callable[[Array | dict[str, Array], Array, Array], tuple[Array, Array]]
+BackboneMirror = Callable[[Arrays, Array, Array], tuple[Array, Array]]
 """`observations [B, *O], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
 Stream = Shaped[Tensor, "T B *O"] | dict[str, Shaped[Tensor, "T B ..."]]
 """T steps of B environments' observations, or of each of their parts."""
@@ -35,9 +42,11 @@ class Backbone(nn.Module):
     Args:
         reader: whose share of the observations it reads, where they have shares.
         feature_size: number of the extractor's features.
+        normalization: `nn.Identity` for none.
         frozen_until: environment steps before which the extractor is frozen; inf for the whole run.
 
     Attributes:
+        normalizes: whether there is a normalisation.
         half_precision: whether features are computed in bfloat16; the memory always uses float32.
         is_frozen: whether the extractor is frozen now: no gradient and no other change.
     """
@@ -47,7 +56,7 @@ class Backbone(nn.Module):
         *,
         reader: Literal["actor", "critic"],
         inputs: ObservationInput,
-        normalization: RunningNormalization | DictNormalization | NoNormalization,
+        normalization: RunningNormalization | DictNormalization | nn.Identity,
         extractor: nn.Module,
         feature_size: int,
         memory: Memory,
@@ -55,7 +64,8 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.reader, self.inputs = reader, inputs
-        self.normalization = normalization
+        self.normalization: Any = normalization
+        self.normalizes = not isinstance(normalization, nn.Identity)
         self.extractor, self.feature_size = extractor, feature_size
         self.memory = memory
         self.frozen_until, self.half_precision = frozen_until, False
@@ -78,16 +88,20 @@ class Backbone(nn.Module):
     @property
     def stages(self) -> list[nn.Module] | None:
         """The modules in order; None if there is more than these (a memory, half precision)."""
-        if self.memory.state_size or self.half_precision or self.is_frozen:
-            return None
-        normalization = [self.normalization] if self.normalization.learns else []
+        is_more = self.memory.state_size or self.half_precision or self.is_frozen
+        return None if is_more else self._of_rows
+
+    @property
+    def _of_rows(self) -> list[nn.Module]:
+        """The modules before the memory, in order."""
+        normalization = [self.normalization] if self.normalizes else []
         return [self.inputs, *normalization, self.extractor]
 
     def rows(self, observations: Stream) -> Observations:
         """Scale and normalise observations to the extractor's input, `[T * B, *O]`."""
         own = share_of(observations, self.reader)
         rows: Observations = self.inputs(map_observations(lambda part: part.flatten(0, 1), own))
-        return self.normalization(rows) if self.normalization.learns else rows
+        return self.normalization(rows) if self.normalizes else rows
 
     def extract(self, rows: Observations) -> Float[Tensor, "N F"]:
         """Extract features of rows, without gradient if the extractor is frozen."""
@@ -122,7 +136,7 @@ class Backbone(nn.Module):
 
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Update the normalisation statistics with the observations of valid steps."""
-        if self.normalization.learns:
+        if self.normalizes:
             own = share_of(observations, self.reader)
             rows = self.inputs(map_observations(lambda part: part[valid], own))
             self.normalization.update(rows)
@@ -131,8 +145,7 @@ class Backbone(nn.Module):
         """Numpy form of `forward` at T = 1; None when some part has none."""
         if self.half_precision:
             return None  # acting must round as learning does
-        rows = (self.inputs, self.normalization, self.extractor)
-        features, memory = chained(*map(mirror_of, rows)), mirror_of(self.memory)
+        features, memory = chained(*map(mirror_of, self._of_rows)), mirror_of(self.memory)
         if features is None or memory is None:
             return None
         return lambda observations, state, is_first: memory(features(observations), state, is_first)

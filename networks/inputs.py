@@ -145,7 +145,6 @@ class DictInput(Parts):
         self.observation_shape = {name: part.observation_shape for name, part in inputs.items()}
         self.shape = {name: part.shape for name, part in inputs.items()}
         self.layout = {name: part.layout for name, part in inputs.items()}
-        self.kind = {name: part.kind for name, part in inputs.items()}
 
 
 ObservationInput = PartInput | DictInput

@@ -5,7 +5,8 @@ observations at the end of `learn`, so that learning recomputes with the statist
 of rewards before it scales the trajectory's rewards.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,28 +14,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from networks import ranks
-from networks.mirror import Array, RowFunction, array_of, unchanged
-from networks.observations import Observations, Parts
+from networks.mirror import Array, RowFunction, array_of
+from networks.observations import Parts, PartsFunction
 
 Rewards = Float[Tensor, "T B"]
 Flags = Bool[Tensor, "T B"]
 _CLIP = 10.0
 """Clip range of normalised inputs and rewards (OpenAI Baselines' VecNormalize)."""
 _EPSILON = 1e-8
-
-
-class NoNormalization(nn.Identity):
-    """No normalisation."""
-
-    learns = False
-    """Whether `update` has an effect."""
-
-    def update(self, inputs: Observations) -> None:
-        """Do nothing."""
-
-    def mirror(self) -> RowFunction:
-        """Numpy form of `forward`."""
-        return unchanged
 
 
 class RunningNormalization(nn.Module):
@@ -46,7 +33,6 @@ class RunningNormalization(nn.Module):
     Source: Chan, Golub & LeVeque (1983), parallel variance.
     """
 
-    learns = True
     mean: Tensor
     variance: Tensor
     count: Tensor
@@ -106,18 +92,21 @@ def _moments(batch: Float[Tensor, "N *I"], size: int) -> tuple[Tensor, Tensor]:
 
 
 class DictNormalization(Parts):
-    """Normalise the parts of an observation that are numbers; others are unchanged."""
+    """Normalise the parts of an observation that have a module; others are unchanged."""
 
-    learns = True
-
-    def __init__(self, parts: Mapping[str, RunningNormalization | NoNormalization]) -> None:
-        super().__init__(parts)
-        self._learning = {name: part for name, part in parts.items() if part.learns}
+    def forward(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Standardise and clip each part."""
+        return parts | super().forward(parts)
 
     def update(self, inputs: dict[str, Float[Tensor, "N ..."]]) -> None:
         """Merge a batch into the statistics of each part."""
-        for name, part in self._learning.items():
-            part.update(inputs[name])
+        for name in self.names:
+            self[name].update(inputs[name])
+
+    def mirror(self) -> PartsFunction:
+        """Numpy form of `forward`."""
+        apply: Any = super().mirror()
+        return lambda parts: parts | apply(parts)
 
 
 class RewardClipping(nn.Module):
@@ -126,15 +115,9 @@ class RewardClipping(nn.Module):
     Source: Mnih et al. (2015), "Human-level control through deep reinforcement learning", methods.
     """
 
-    learns = False
-    """Whether `observe` has an effect."""
-
     def __init__(self, *, limit: float) -> None:
         super().__init__()
         self._limit = limit
-
-    def observe(self, rewards: Tensor, is_first: Tensor, ended: Tensor, valid: Tensor) -> None:
-        """Do nothing."""
 
     def forward(self, rewards: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Clip rewards."""
@@ -153,7 +136,6 @@ class RewardScaling(nn.Module):
     """
 
     accumulator: Tensor
-    learns = True
 
     def __init__(self, *, num_envs: int, discount: float) -> None:
         super().__init__()

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from networks.mirror import Array, mirror_of
 
 Observations = Tensor | dict[str, Tensor]
+Arrays = Array | dict[str, Array]
+"""Observations for acting, which is on arrays."""
 Shape = tuple[int, ...]
 Shapes = Shape | dict[str, Shape]
 """Shape of one observation, or of its parts by name."""
@@ -68,24 +70,28 @@ def with_mask(observations: T | dict[str, T], mask: T) -> dict[str, T]:
 
 
 class Parts(nn.Module):
-    """One module per part of an observation, in fixed order."""
+    """One module per part of an observation, in fixed order.
+
+    Attributes:
+        names: of the parts.
+    """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__()
         # With a slash, because a bare name may be an attribute of every module: `type`, `training`.
         self.by_path = nn.ModuleDict({f"/{name}": module for name, module in modules.items()})
-        self._paths = {name: f"/{name}" for name in modules}
+        self.names = tuple(modules)
 
-    def __getitem__(self, name: str) -> nn.Module:
-        return self.by_path[self._paths[name]]
+    def __getitem__(self, name: str) -> Any:
+        return self.by_path[f"/{name}"]
 
     def forward(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """Apply each module to its part."""
-        return {name: self.by_path[path](parts[name]) for name, path in self._paths.items()}
+        return {name: self[name](parts[name]) for name in self.names}
 
     def mirror(self) -> PartsFunction | None:
         """Numpy form of `forward`; None if a module has none."""
-        functions: dict[str, Any] = {name: mirror_of(self[name]) for name in self._paths}
+        functions: dict[str, Any] = {name: mirror_of(self[name]) for name in self.names}
         if None in functions.values():
             return None
         return lambda parts: {name: apply(parts[name]) for name, apply in functions.items()}

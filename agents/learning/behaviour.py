@@ -1,17 +1,20 @@
 """Who acts in training where an agent learns from what another policy does."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from networks.heads.acting import PolicyHead, uniform_actions
 from networks.mirror import Array
-from networks.observations import mask_of
+from networks.observations import Arrays, mask_of
 
 if TYPE_CHECKING:
     from agents.agent import Agent
+
+
+ArrayState = Float[np.ndarray, "B S"]
+ArrayFlags = Bool[np.ndarray, " B"]
 
 
 class Behaviour:
@@ -45,19 +48,14 @@ class Behaviour:
         head: PolicyHead = (self.source or self._agent).policy_head
         return head
 
-    def initial_state(self, batch_size: int) -> Float[np.ndarray, "B S"]:
+    def initial_state(self, batch_size: int) -> ArrayState:
         """Return the initial memory state of the agent, and of the source."""
         players = [self._agent] if self.source is None else [self._agent, self.source]
         return np.concatenate([each.initial_state(batch_size) for each in players], axis=1)
 
     def act(
-        self,
-        observations: Array | dict[str, Array],
-        state: Float[np.ndarray, "B S"],
-        is_first: Bool[np.ndarray, " B"],
-        *,
-        explore: bool,
-    ) -> tuple[Array, Float[np.ndarray, "B S"]]:
+        self, observations: Arrays, state: ArrayState, is_first: ArrayFlags, *, explore: bool
+    ) -> tuple[Array, ArrayState]:
         """Choose an action for each environment, and advance both memories."""
         if not self.is_known:
             raise RuntimeError("the run of agent.source, whose policy acts, has not been loaded")
@@ -74,15 +72,3 @@ class Behaviour:
                     observations, rest, is_first, explore=self._explores
                 )
         return actions, np.concatenate([own, rest], axis=1)
-
-
-# ---- methods of agents without targets, called by the replay learner
-
-
-def no_noise(agent: Any) -> None:
-    """Draw nothing for a gradient step."""
-
-
-def no_metrics(agent: Any, *inputs: Any) -> dict[str, Tensor]:
-    """Neither targets to observe nor values to measure."""
-    return {}

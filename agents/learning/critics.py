@@ -175,7 +175,8 @@ class Critics:
     def target_policy(self, window: Trajectory, steps: ChosenSteps) -> Actions:
         """Return the target actor's most probable actions at chosen steps of the windows."""
         *_, actor, policy_head = self._learner.target_network.copies
-        summary = actor.at(window.observations, window.state, window.is_first, steps)
+        state = self._learner.first_state(window, "actor")
+        summary = actor.at(window.observations, state, window.is_first, steps)
         actions: Tensor = policy_head(summary).mode()
         return actions
 
@@ -250,18 +251,15 @@ class Critics:
             return rewards + discounts * later
         return self._head.target(rewards, discounts, later, None)
 
-    def observe(self, window: Trajectory, following: Following) -> Metrics:
-        """Update the support of histograms from the targets of a gradient step on them."""
+    def targets(self, following: Following) -> Float[Tensor, "L N"]:
+        """Return the targets as values, from which histograms learn their support."""
         bootstrap = following.bootstrap
         values: Any = following.outputs
         if following.inputs is not None:
             values = self.lowest(self._head(following.inputs), following.chosen)
         if values.ndim > 2:
             values = self._head.value(values)
-        targets = bootstrap.rewards + bootstrap.discounts * values
-        valid = window.valid[self._learner.learnt]
-        self._target_head.observe(targets, valid)
-        return self._head.observe(targets, valid)
+        return bootstrap.rewards + bootstrap.discounts * values
 
     # ---- metrics
 

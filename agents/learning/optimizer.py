@@ -1,10 +1,10 @@
 """One optimizer for all parts of an agent: flat storage, gradient clipping, freezing."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate, groupby
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -104,13 +104,18 @@ class Optimizer(nn.Module):
         self.part_of = [part for _, part in rows]
         self.default, self.max_grad_norm = default, max_grad_norm
         self.register_buffer("flat", self._pack(), persistent=False)
-        self._slices = self._slice_parts(parts)
+        sizes: Counter[str] = Counter()
+        for parameter, part in rows:
+            sizes[part] += parameter.numel()
+        ends = zip(sizes, accumulate(sizes.values()), strict=True)
+        self._slices = {n: slice(end - sizes[n], end) for n, end in ends if sizes[n]}
         self._own_groups = dict(groups)
-        sizes, self._groups = zip(*self._merge(groups), strict=True)
-        self._sizes = list(sizes)
+        # Neighbouring parts with equal options are one group, which is the usual case.
+        of_groups = groupby(self._slices, lambda part: groups.get(part, default))
+        merged = [(group, sum(sizes[part] for part in own)) for group, own in of_groups]
+        self._groups, self._sizes = [group for group, _ in merged], [size for _, size in merged]
         self._flat_groups = self.flat.split(self._sizes)
-        self._pace_key: list[float] = []
-        self._pace: Pace | None = None
+        self._pace_key: list[tuple[float, float]] = []
         self._update_rules = [
             rule(parameters, group.weight_decay)
             for parameters, group in zip(self._flat_groups, self._groups, strict=True)
@@ -121,7 +126,7 @@ class Optimizer(nn.Module):
         """Rebuild the flat vector after the parameters were moved (to another device)."""
         self.flat = self._pack()
         self._flat_groups = self.flat.split(self._sizes)
-        self._pace = None
+        self._pace_key = []
 
     def _pack(self) -> Float[Tensor, " P"]:
         flat = torch.cat([_by_input(each.detach()).flatten() for each in self.trainable])
@@ -131,51 +136,20 @@ class Optimizer(nn.Module):
             parameter.data = rows.movedim(0, -1) if _is_thin(parameter) else rows
         return flat
 
-    def _slice_parts(self, parts: Iterable[str]) -> dict[str, slice]:
-        slices, start = {}, 0
-        for part in parts:
-            own = (p for p, of in zip(self.trainable, self.part_of, strict=True) if of == part)
-            stop = start + sum(parameter.numel() for parameter in own)
-            slices[part] = slice(start, stop)
-            start = stop
-        return slices
-
-    def _merge(self, groups: Mapping[str, Group]) -> list[tuple[int, Group]]:
-        """Merge neighbouring parts with equal options, so that the usual case is one group."""
-        merged: list[tuple[int, Group]] = []
-        for part, where in self._slices.items():
-            size, group = where.stop - where.start, groups.get(part, self.default)
-            if merged and merged[-1][1] == group:
-                size += merged.pop()[0]
-            if size:
-                merged.append((size, group))
-        return merged
-
     # ---- a gradient step
 
     def pace(self, progress: float, env_steps: int, *, skips_delayed: bool = False) -> Pace:
-        """Return learning rates and freezing of every group, in tensors that are used again."""
-        key: list[float] = []
+        """Return learning rates and freezing of every group; the same tensors until they change."""
+        key: list[tuple[float, float]] = []
         for group in self._groups:
             trains = env_steps >= group.frozen_until and not (skips_delayed and group.is_delayed)
-            key += [group.learning_rate(progress), float(trains)]
-        if self._pace is None:
-            numbers = self.flat.new_zeros(len(self._groups), 2)
-            # On the CPU written as an array, without operations on tensors.
-            self._numbers: Any = numbers.view(-1).numpy() if numbers.is_cpu else numbers.view(-1)
-            can_freeze = [each.frozen_until > 0 or each.is_delayed for each in self._groups]
-            rates, weights = numbers.unbind(1)
-            self._pace = Pace(
-                rates.unbind(),
-                tuple(
-                    weight if own else None
-                    for weight, own in zip(weights.unbind(), can_freeze, strict=True)
-                ),
-            )
-            self._pace_key = []
+            key.append((group.learning_rate(progress), float(trains)))
         if self._pace_key != key:
-            self._pace_key = key
-            self._numbers[:] = key if isinstance(self._numbers, np.ndarray) else torch.tensor(key)
+            rates, weights = self.flat.new_tensor(key).unbind(1)
+            can_freeze = [each.frozen_until > 0 or each.is_delayed for each in self._groups]
+            pairs = zip(weights.unbind(), can_freeze, strict=True)
+            weighed = tuple(weight if own else None for weight, own in pairs)
+            self._pace_key, self._pace = key, Pace(rates.unbind(), weighed)
         return self._pace
 
     def clip(
@@ -228,10 +202,9 @@ class Optimizer(nn.Module):
         found = {tag: torch.tensor(rate) for tag, rate in metrics.items()}
         moved = self.flat - before
         for part, where in self._slices.items():
-            if where.stop > where.start:
-                found[f"gradient_norm/{part}"] = gradients[where].norm()
-                size = before[where].norm().clamp(min=1e-12)
-                found[f"update_ratio/{part}"] = moved[where].norm() / size
+            found[f"gradient_norm/{part}"] = gradients[where].norm()
+            size = before[where].norm().clamp(min=1e-12)
+            found[f"update_ratio/{part}"] = moved[where].norm() / size
         return found
 
 
@@ -239,9 +212,6 @@ def _check_parts(parts: Mapping[str, Sequence[nn.Parameter]], groups: Mapping[st
     everything = [id(parameter) for parameters in parts.values() for parameter in parameters]
     if len(everything) != len(set(everything)):
         raise ValueError("a parameter belongs to two parts; each may be trained by one group only")
-    unknown = sorted(set(groups) - set(parts))
-    if unknown:
-        raise ValueError(f"optimizer.groups: no part {unknown[0]!r}; parts are {', '.join(parts)}")
     empty = sorted(part for part in groups if not any(p.requires_grad for p in parts[part]))
     if empty:
         raise ValueError(f"optimizer.groups.{empty[0]}: this part has nothing to train here")

@@ -1,7 +1,6 @@
 """Learning from replay, for agents such as DQN: update schedule, sampling, target networks."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from agents.learning.unroll import read_summary
 from agents.mathematics.losses import sequence_priorities
 from agents.mathematics.returns import Bootstrap, n_step_bootstrap
 from agents.replay.replay import Replay
+from agents.replay.ring import StepLayout
 from agents.replay.samplers import PrioritizedSampler, UniformSampler
 from agents.trajectory import Trajectory
 from networks import ranks
@@ -27,7 +27,8 @@ from networks.augmentation import random_shift
 from networks.autoencoding.losses import Reading
 from networks.backbone import Backbone
 from networks.chain import value_chain
-from networks.memory.memories import ChosenSteps, pick_steps
+from networks.memory.memories import ChosenSteps, Memory, pick_steps
+from networks.normalization import RewardScaling
 
 if TYPE_CHECKING:
     from agents.agent import Setup
@@ -45,9 +46,8 @@ class ReplayLearner(Learner):
 
     Args:
         options: of the agent, with the names of `conf.schema.agents.DQNOptions`.
-        copied: modules that the target network copies, or consists of with `target_networks=false`;
-            a backbone and the value head come first.
-        updates_per_copy: gradient steps between Polyak updates of the target network.
+        policy_delay: gradient steps from one of the policy's to the next, if actor and policy head
+            have target networks too: then all follow. None: critic and value head alone have them.
 
     Attributes:
         learnt: the steps of a window that are learnt from.
@@ -57,16 +57,10 @@ class ReplayLearner(Learner):
     replay: Replay
 
     def __init__(
-        self,
-        networks: Networks,
-        options: Any,
-        setup: "Setup",
-        *,
-        copied: Sequence[nn.Module],
-        updates_per_copy: int,
+        self, networks: Networks, options: Any, setup: "Setup", *, policy_delay: int | None
     ) -> None:
         super().__init__()
-        self._updates_per_copy = updates_per_copy
+        self._updates_per_copy = policy_delay or 1
         length, state_size = setup.sequence_length, networks.actor.memory.state_size
         backbones = networks.backbones.values()
         self._batch_size = options.batch_size
@@ -76,13 +70,13 @@ class ReplayLearner(Learner):
         self._following = slice(options.burn_in + 1, options.burn_in + length + 1)
         shift = options.random_shift
         self._shift = random_shift(networks.actor, shift) if shift else None
-        self._normalizes = any(each.normalization.learns for each in backbones)
+        self._normalizes = any(each.normalizes for each in backbones)
         self._needs_next = networks.auxiliary.needs_next
         # Windows of a single step begin with a valid one.
         self._has_resets = length > 1 or not networks.auxiliary.is_empty
         self._stride = 1 if length == 1 and not state_size else options.sequence_stride
         self.keeps_state = options.stored_state and state_size > 0
-        self.replay = self._make_replay(options, setup)
+        self.replay = self._make_replay(networks, options, setup)
         copies = options.target_update_interval if options.polyak_rate == 1 else None
         self.clock = UpdateClock(
             learning_starts=options.learning_starts,
@@ -92,6 +86,8 @@ class ReplayLearner(Learner):
         self.reward_scaling = setup.reward_scaling
         # Annealed to 1, full correction (Schaul et al. 2016, section 3.4).
         self.importance_exponent = exploration_schedule(options.importance_exponent, 1.0, 1.0)
+        policy = (networks.actor, networks.policy_head) if policy_delay else ()
+        copied = (networks.critic, networks.value_head, *policy)
         inputs = [each for b in backbones for each in (b.inputs, b.normalization)]
         is_copied = getattr(options, "target_networks", True)  # a key of TD3 and SAC
         self.target_network = TargetNetwork(copied, shared=inputs if is_copied else copied)
@@ -99,17 +95,17 @@ class ReplayLearner(Learner):
         self.renew()
         self._no_counts = {tag: torch.zeros(()) for tag in COUNTS}
 
-    def _make_replay(self, options: Any, setup: "Setup") -> Replay:
+    def _make_replay(self, networks: Networks, options: Any, setup: "Setup") -> Replay:
         length = setup.sequence_length
+        size = networks.actor.memory.state_size if self.keeps_state else 0
         return Replay(
+            StepLayout.of(setup.observations, setup.frame_stacks, networks.policy_head, size),
             buffer_size=options.buffer_size,
             num_envs=setup.num_envs,
             window_length=options.burn_in + length + options.n_step - 1,
             stride=self._stride,
             valid_step=options.burn_in if length == 1 else None,
             state_horizon=self.learnt.stop,
-            frame_stacks=setup.frame_stacks,
-            keeps_state=self.keeps_state,
             sampler=(
                 PrioritizedSampler(priority_exponent=options.priority_exponent)
                 if options.prioritized
@@ -137,15 +133,15 @@ class ReplayLearner(Learner):
         """Add a trajectory and take the gradient steps that are due.
 
         Args:
-            agent: also has `noise()`, `observe_targets(window, weights, noise)` and
-                `measure(window, state_after)`; its losses are `losses(window, weights, noise)`.
+            agent: its losses are `losses(window, weights, noise)`, and what it adds to a gradient
+                step are `noise`, `targets` and `measure`.
         """
         # Only what the networks read is moved to a GPU: the replay keeps images on the CPU.
         is_read = self.keeps_state or self._normalizes
         seen = trajectory.to(agent.device) if is_read else trajectory
         states = self._states(agent.actor, seen) if self.keeps_state else None
         self.replay.add(trajectory, states)
-        if self.reward_scaling is not None and self.reward_scaling.learns:
+        if isinstance(self.reward_scaling, RewardScaling):
             steps = trajectory.rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid
             self.reward_scaling.observe(*(each.to(agent.device) for each in steps))
         resets = trajectory.arrays["is_first"][1:]
@@ -197,7 +193,7 @@ class ReplayLearner(Learner):
                 weights = None if weights is None else weights.to(device)
                 inputs = (window, weights, agent.noise())
                 if agent.networks.value_head.learns_support or (agent.is_watched and not number):
-                    observed = agent.observe_targets(*inputs)
+                    observed = self._observe_targets(agent, *inputs)
                 result = step(*inputs)
                 if result.priorities is not None:
                     self.replay.update(sample.starts, result.priorities.cpu())
@@ -215,6 +211,17 @@ class ReplayLearner(Learner):
             report["replay/priority_mean"] = result.priorities.mean()
             report["replay/priority_max"] = result.priorities.max()
         return report
+
+    def _observe_targets(
+        self, agent: Any, window: Trajectory, weights: Weights, noise: Any
+    ) -> dict[str, Tensor]:
+        """Update the value heads' support from the targets, before a gradient step on them."""
+        targets, valid = agent.detached(agent.targets, window, noise), window.valid[self.learnt]
+        if targets is None:
+            return {}
+        self.target_network.copies[1].observe(targets, valid)
+        observed: dict[str, Tensor] = self._networks.value_head.observe(targets, valid)
+        return observed
 
     # ---- reading windows
 
@@ -256,13 +263,14 @@ class ReplayLearner(Learner):
     def first_state(self, window: Trajectory, backbone: str) -> Float[Tensor, "N S"]:
         """Return a backbone's memory state before a window.
 
-        Stored is the state of the backbone that acted. A critic of its own has none, and starts
-        from its initial state.
+        Stored, if any, is the state of the backbone that acted. A critic of its own has none, and
+        starts from its initial state.
         """
-        if backbone == "actor" or self._networks.shares_backbone:
+        acted = backbone == "actor" or self._networks.shares_backbone
+        memory: Memory = getattr(self._networks, backbone).memory
+        if acted and (self.keeps_state or not memory.state_size):
             return window.state
-        state = self._networks.critic.memory.initial_state(window.rewards.shape[1])
-        return state.to(window.rewards.device)
+        return memory.initial_state(window.rewards.shape[1]).to(window.rewards.device)
 
     def burn_in_state(self, window: Trajectory, backbone: str = "actor") -> Float[Tensor, "N S"]:
         """Return the memory state before the learnt steps, without gradient.

@@ -15,6 +15,7 @@ from agents.learning.sequences import Batch, cut, minibatches
 from agents.mathematics.losses import explained_variance, masked_mean
 from agents.mathematics.returns import lambda_returns
 from agents.trajectory import Trajectory
+from networks.normalization import RewardScaling
 
 if TYPE_CHECKING:
     from agents.agent import Setup
@@ -39,7 +40,7 @@ class Rollout:
     summary: Float[Tensor, "T B H"]
     critic_summary: Float[Tensor, "T1 B H_c"]
     steps: dict[str, Any]
-    states: dict[str, Tensor | None]
+    states: dict[str, Tensor]
     sequence_length: int
 
     def lambda_returns(
@@ -69,13 +70,9 @@ class Rollout:
 
     def batch(self, **steps: Float[Tensor, "T B"] | None) -> Batch:
         """Cut everything into sequences; `steps` are the algorithm's own tensors."""
-        unused = dict.fromkeys(("old_log_probs", "advantages", "other_returns"))
-        rows = {**unused, **self.steps, **steps}
-        states: dict[str, Any] = {
-            name: None if state is None else state.flatten(0, 1)[None]
-            for name, state in self.states.items()
-        }
-        return Batch(**cut(rows, self.sequence_length), **states)
+        known = {name: rows for name, rows in {**self.steps, **steps}.items() if rows is not None}
+        states = {name: state.flatten(0, 1)[None] for name, state in self.states.items()}
+        return Batch(**cut(known, self.sequence_length), **states)
 
 
 class RolloutLearner(Learner):
@@ -148,15 +145,17 @@ class RolloutLearner(Learner):
         state = trajectory.state if networks.shares_backbone else self.critic_state
         summary, states, after = memory.unroll(seen[:-1], state, first[:-1], sequence_length=length)
         last, _ = memory(seen[-1:], after, first[-1:])
-        critic_summary, critic_states, features = torch.cat([summary, last]), None, {"actor": seen}
+        critic_summary, features = torch.cat([summary, last]), {"actor": seen}
+        before = {"actor_state": states}
         if not networks.shares_backbone:
             # The state before observations[T], which the next trajectory reads first.
             self.critic_state.copy_(after)
             own = networks.actor.features(trajectory.step_observations)
-            features, critic_states = {"actor": own, "critic": seen}, states
-            summary, states, _ = networks.actor.memory.unroll(
+            summary, own_states, _ = networks.actor.memory.unroll(
                 own, trajectory.state, first[:-1], sequence_length=length
             )
+            features = {"actor": own, "critic": seen}
+            before = {"actor_state": own_states, "critic_state": states}
         legal = networks.legal(trajectory.observations)
         return Rollout(
             trajectory=trajectory,
@@ -169,10 +168,9 @@ class RolloutLearner(Learner):
                 "actions": trajectory.actions,
                 "valid": trajectory.valid,
                 "legal": None if legal is None else legal[:-1],
-                "critic_features": None,
                 **_gradient_inputs(networks, trajectory, features),
             },
-            states={"actor_state": states, "critic_state": critic_states},
+            states=before,
             sequence_length=length,
         )
 
@@ -180,7 +178,8 @@ class RolloutLearner(Learner):
         rewards, scaling = trajectory.rewards, self.reward_scaling
         if scaling is None:
             return rewards
-        scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)
+        if isinstance(scaling, RewardScaling):
+            scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)
         return scaling(rewards)
 
 
@@ -193,19 +192,13 @@ def _gradient_inputs(
         features: at least the T steps' features `[T, B, F]`, by backbone.
 
     Returns:
-        `observations`, `next_observations` and `<backbone>_features`; None if gradient steps do not
-        need them.
+        What gradient steps need of `observations`, `next_observations` and `<backbone>_features`.
     """
-    backbones, auxiliary = networks.backbones, networks.auxiliary
-    is_known = all(backbone.is_frozen for backbone in backbones.values())
-    is_read = not (is_known and auxiliary.is_empty)
-    observations = trajectory.step_observations if is_read else None
-    steps = len(trajectory.rewards)
-    return {
-        "observations": observations,
-        "next_observations": trajectory.next_observations if auxiliary.needs_next else None,
-        **{
-            f"{name}_features": features[name][:steps] if backbone.is_frozen else None
-            for name, backbone in backbones.items()
-        },
-    }
+    steps, auxiliary = len(trajectory.rewards), networks.auxiliary
+    frozen = {name for name, backbone in networks.backbones.items() if backbone.is_frozen}
+    inputs: dict[str, Any] = {f"{name}_features": features[name][:steps] for name in frozen}
+    if len(frozen) < len(networks.backbones) or not auxiliary.is_empty:
+        inputs["observations"] = trajectory.step_observations
+    if auxiliary.needs_next:
+        inputs["next_observations"] = trajectory.next_observations
+    return inputs

@@ -1,6 +1,7 @@
 """Schedules of coefficients and exploration."""
 
 from collections.abc import Callable
+from typing import Any
 
 Schedule = Callable[[float], float]
 """Maps progress in [0, 1], `env_steps / total_env_steps`, to a value."""
@@ -13,6 +14,14 @@ def schedule(kind: str, start: float, end: float) -> Schedule:
     if kind == "linear":
         return lambda progress: start + min(max(progress, 0.0), 1.0) * (end - start)
     raise ValueError(f"unknown schedule {kind!r}; use 'constant' or 'linear'")
+
+
+def schedules_of(options: Any, *names: str) -> dict[str, Schedule]:
+    """Return the schedules of coefficients, each from its value to 0 as `<name>_schedule` says."""
+    return {
+        name: schedule(getattr(options, f"{name}_schedule"), getattr(options, name), 0.0)
+        for name in names
+    }
 
 
 def exploration_schedule(start: float, end: float, fraction: float) -> Schedule:

@@ -15,7 +15,7 @@ Selectable = TypeVar("Selectable", bound="Steps")
 Sequences = Shaped[Tensor, "L N *O"] | dict[str, Shaped[Tensor, "L N ..."]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Steps:
     """L steps of N sequences.
 
@@ -26,8 +26,8 @@ class Steps:
         valid: False on reset steps; None if there are none.
     """
 
-    observations: Sequences | None
-    next_observations: Sequences | None
+    observations: Sequences | None = None
+    next_observations: Sequences | None = None
     is_first: Bool[Tensor, "L N"]
     actions: Shaped[Tensor, "L N *A"]
     valid: Bool[Tensor, "L N"] | None
@@ -44,7 +44,7 @@ class Steps:
         return type(self)(**picked)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch(Steps):
     """A rollout cut into sequences, with their initial memory states and the returns.
 
@@ -59,24 +59,22 @@ class Batch(Steps):
     """
 
     valid: Bool[Tensor, "L N"]
-    actor_features: Float[Tensor, "L N F"] | None
-    critic_features: Float[Tensor, "L N F_c"] | None
+    actor_features: Float[Tensor, "L N F"] | None = None
+    critic_features: Float[Tensor, "L N F_c"] | None = None
     actor_state: Float[Tensor, "1 N S"]
-    critic_state: Float[Tensor, "1 N S_c"] | None
-    old_log_probs: Float[Tensor, "L N"] | None
+    critic_state: Float[Tensor, "1 N S_c"] | None = None
+    old_log_probs: Float[Tensor, "L N"] | None = None
     old_values: Float[Tensor, "L N"]
-    advantages: Float[Tensor, "L N"] | None
-    legal: Bool[Tensor, "L N ..."] | None
+    advantages: Float[Tensor, "L N"] | None = None
+    legal: Bool[Tensor, "L N ..."] | None = None
     returns: Float[Tensor, "L N"]
-    other_returns: Float[Tensor, "L N"] | None
+    other_returns: Float[Tensor, "L N"] | None = None
 
 
 def cut(steps: Mapping[str, Any], sequence_length: int) -> dict[str, Any]:
     """Apply `to_sequences` to tensors `[T, B, ...]` by name, or dictionaries of them."""
     return {
-        name: None
-        if part is None
-        else map_observations(lambda rows: to_sequences(rows, sequence_length), part)
+        name: map_observations(lambda rows: to_sequences(rows, sequence_length), part)
         for name, part in steps.items()
     }
 

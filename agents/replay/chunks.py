@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.replay.ring import STEP_FIELDS, WHOLE, Column, Ring, StepLayout, stretches
+from agents.replay.ring import STEP_FIELDS, WHOLE, Ring, stretches
 from networks.mirror import Array
 
 Chunk = dict[str, Tensor]
@@ -56,7 +56,7 @@ def _read(ring: Ring, rows: range, *, first_step: int, newest: int) -> Chunk:
     for name, frames in ring.frames.items():
         chunk[_key(name)] = _stretch(frames, rows)
     numbers = _kept(ring, rows, first_step=first_step, newest=newest)
-    if len(ring.states) and numbers:
+    if ring.layout.state_size and numbers:
         chunk["states"] = _stretch(ring.states, numbers)
     return chunk
 
@@ -95,17 +95,6 @@ def restore(
         missing -= len(rows)
     if missing:
         raise ValueError(f"{missing} of the replay's {newest + 1 - first} rows are missing")
-
-
-def layout_of(chunk: Mapping[str, Tensor], *, state_size: int) -> StepLayout:
-    """Return the step layout of a chunk."""
-    names = [key for key in chunk if key.partition(".")[0] == _OBSERVATIONS]
-    parts = {key.partition(".")[2]: _column(chunk[key]) for key in names}
-    return StepLayout(parts, _column(chunk["actions"]), state_size)
-
-
-def _column(rows: Tensor) -> Column:
-    return Column(tuple(rows.shape[2:]), rows.numpy().dtype)
 
 
 def _key(part: str) -> str:

@@ -8,14 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.replay.chunks import Chunk, chunks_of, layout_of, restore
+from agents.replay.chunks import Chunk, chunks_of, restore
 from agents.replay.frame_stacks import FrameStacks, mark_cuts
-from agents.replay.ring import (
-    Ring,
-    StepLayout,
-    arrays_of,
-    in_words,
-)
+from agents.replay.ring import Ring, StepLayout, arrays_of, in_words
 from agents.replay.samplers import Sampler
 from agents.trajectory import Trajectory
 from networks.mirror import Array
@@ -26,7 +21,7 @@ class Sample(NamedTuple):
 
     Attributes:
         window: time-major, `[W, N]`, with W + 1 observations. Its `state` is the one stored before
-            each window, zeros if states are not stored.
+            each window, `[N, 0]` if states are not stored.
         weights: importance weights with a maximum of 1; None with uniform sampling.
         starts: int64 `[N]`, `step * num_envs + environment` of each window's start, with steps
             counted from the start of the run. They identify windows in `Replay.update`.
@@ -56,6 +51,7 @@ class Replay:
     episodes, but never wraps from the newest step to the oldest nor includes unwritten steps.
 
     Args:
+        layout: of the steps.
         buffer_size: environment steps, summed over environments; `conf.checking.lengths` says which
             hold a window and a trajectory.
         window_length: W, `burn_in + sequence_length + n_step - 1`.
@@ -63,11 +59,9 @@ class Replay:
         valid_step: step of a window, counted from its start, that is never a reset step; None for
             no such condition.
         state_horizon: steps from a window's start to `Sample.state_after`.
-        frame_stacks: number of frames of each part of an observation that is a frame stack; the
-            name "" means an observation without parts.
-        keeps_state: whether memory states are stored.
 
     Attributes:
+        cursor: number of the next step; states are stored before multiples of the stride.
         uses_priorities: whether sampling is prioritised; otherwise `update` does nothing.
 
     Source: Kapturowski et al. (2019), "Recurrent experience replay in distributed reinforcement
@@ -76,6 +70,7 @@ class Replay:
 
     def __init__(
         self,
+        layout: StepLayout,
         *,
         buffer_size: int,
         num_envs: int,
@@ -83,34 +78,24 @@ class Replay:
         stride: int,
         valid_step: int | None,
         state_horizon: int,
-        frame_stacks: Mapping[str, int],
-        keeps_state: bool,
         sampler: Sampler,
     ) -> None:
         self._buffer_size, self._num_envs = buffer_size, num_envs
         self._window_length, self._stride = window_length, stride
         self._capacity = buffer_size // num_envs // stride * stride  # steps of each environment
-        self._valid_step = valid_step
-        self._state_horizon, self._keeps_state = state_horizon, keeps_state
-        self._stacks = FrameStacks(frame_stacks)
+        self._valid_step, self._state_horizon = valid_step, state_horizon
+        self._layout, self._stacks = layout, FrameStacks(layout.frame_stacks)
         self._sampler, self.uses_priorities = sampler, sampler.uses_priorities
-        self._state_size = 0
         self._ring: Ring | None = None
-        self._no_state = torch.zeros(0, 0)
         # The first step: the rows before it hold the frames of its stack.
         self._origin = -(-self._stacks.history // stride) * stride
-        self._cursor = self._origin
+        self.cursor = self._origin
         self._offsets = (np.arange(window_length + 1) * num_envs)[:, None]
-
-    @property
-    def cursor(self) -> int:
-        """Number of the next step; states are stored before multiples of the stride."""
-        return self._cursor
 
     @property
     def num_steps(self) -> int:
         """Environment steps stored, summed over environments."""
-        return (self._cursor - self._oldest) * self._num_envs
+        return (self.cursor - self._oldest) * self._num_envs
 
     @property
     def num_windows(self) -> int:
@@ -125,33 +110,32 @@ class Replay:
 
     @property
     def _oldest(self) -> int:
-        return max(self._origin, self._cursor - self._capacity)
+        return max(self._origin, self.cursor - self._capacity)
 
-    def predicted_bytes(self, layout: StepLayout) -> int:
-        """Return the memory in bytes that the full ring takes with this layout."""
-        rows = self._num_rows * self._num_envs
-        state_bytes = 4 * layout.state_size if self._keeps_state else 0
-        each = state_bytes + self._sampler.window_bytes
+    @property
+    def predicted_bytes(self) -> int:
+        """The memory in bytes that the full ring takes."""
+        rows, layout = self._num_rows * self._num_envs, self._layout
+        each = 4 * layout.state_size + self._sampler.window_bytes
         return rows * layout.step_bytes + int(rows // self._stride * each)
 
-    def refuse_too_large(self, layout: StepLayout, *, available: int | None) -> None:
+    def refuse_too_large(self, *, available: int | None) -> None:
         """Refuse a replay that does not fit into memory, before it is allocated.
 
         Args:
-            layout: of the steps (`StepLayout.of_spaces`).
             available: free memory in bytes; None if unknown.
 
         Raises:
             ValueError: it does not fit; names the estimate and the largest `buffer_size` that fits.
         """
-        size, needed = self._buffer_size, self.predicted_bytes(layout)
+        size, needed, step = self._buffer_size, self.predicted_bytes, self._layout.step_bytes
         if available is None or needed <= available:
             return
         fits = available * size // needed
         fits -= fits % 10 ** max(0, len(str(fits)) - 2)  # two significant digits
         raise ValueError(
-            f"agent.buffer_size={size} takes {in_words(needed)} ({layout.step_bytes:,} bytes for "
-            f"each step), and {in_words(available)} of memory are free; use "
+            f"agent.buffer_size={size} takes {in_words(needed)} ({step:,} bytes for each "
+            f"step), and {in_words(available)} of memory are free; use "
             f"agent.buffer_size={fits} or less"
         )
 
@@ -168,40 +152,33 @@ class Replay:
         """
         num_steps = len(trajectory.rewards)
         parts, is_first = arrays_of(trajectory.observations), trajectory.arrays["is_first"]
-        ring, step, stacks, refilled = self._ring, self._cursor, self._stacks, None
+        ring, step, stacks, refilled = self._ring, self.cursor, self._stacks, None
         if ring is None:
-            ring = self._allocate(StepLayout.of(trajectory, stacks.sizes))
+            ring = self._allocate()
             stacks.begin(ring, step, parts)
         elif np.count_nonzero(is_first[:2]):
             self._retract(mark_cuts(ring, step, is_first, first_step=self._origin))
         if stacks.sizes:
             refilled, parts = stacks.refilled(ring, step, parts), stacks.newest(parts)
         ring.write(step, trajectory, parts, refilled)
-        if self._keeps_state:
+        if self._layout.state_size:
             first, end = (-(-each // self._stride) for each in (step, step + num_steps))
             assert states is not None and len(states) == end - first, "one for each on the stride"
             ring.keep(first, states.numpy())
-        self._cursor += num_steps
+        self.cursor += num_steps
         self._advance(ring)
 
-    def _allocate(self, layout: StepLayout) -> Ring:
-        self._state_size = layout.state_size
-        self._ring = Ring(
-            layout,
-            num_rows=self._num_rows,
-            num_envs=self._num_envs,
-            stride=self._stride,
-            keeps_state=self._keeps_state,
-        )
-        windows = self._num_rows // self._stride * self._num_envs
-        self._sampler.allocate(windows, self._origin // self._stride * self._num_envs)
+    def _allocate(self) -> Ring:
+        rows, num_envs, stride = self._num_rows, self._num_envs, self._stride
+        self._ring = Ring(self._layout, num_rows=rows, num_envs=num_envs, stride=stride)
+        self._sampler.allocate(rows // stride * num_envs, self._origin // stride * num_envs)
         return self._ring
 
     def _retract(self, environments: Array) -> None:
         """Exclude the windows whose valid step is the last step, which became a reset step."""
         if self._valid_step is None or self._window_length != self._valid_step + 1:
             return  # the sampler does not have these windows yet
-        number, remainder = divmod(self._cursor - self._window_length, self._stride)
+        number, remainder = divmod(self.cursor - self._window_length, self._stride)
         if len(environments) and not remainder:
             self._sampler.retract(number * self._num_envs + environments)
 
@@ -209,7 +186,7 @@ class Replay:
         """Update the sampler's range of windows."""
         sampler, stride, num_envs = self._sampler, self._stride, self._num_envs
         first = -(-self._oldest // stride)
-        end = max(first, (self._cursor - self._window_length) // stride + 1)
+        end = max(first, (self.cursor - self._window_length) // stride + 1)
         known = max(sampler.end // num_envs, first)
         if self._valid_step is None:
             is_drawable = np.ones((end - known) * num_envs, np.bool_)
@@ -236,25 +213,21 @@ class Replay:
         if stride > 1:
             starts = numbers + numbers // num_envs * ((stride - 1) * num_envs)
         rows = (starts + self._offsets) % ring.size  # [W + 1, N]
-        after = None
-        if self._keeps_state:
+        state, after = torch.empty(batch_size, 0), None
+        if self._layout.state_size:
             state = torch.from_numpy(ring.states_at(numbers))
             after = self._states_after(ring, numbers)
-        else:
-            state = self._no_state
-            if len(state) != batch_size or state.shape[1] != self._state_size:
-                state = self._no_state = torch.zeros(batch_size, self._state_size)
         rebuilt = self._stacks.rebuild(ring, rows) if self._stacks.sizes else {}
         window = ring.window(rows, state, rebuilt)
-        return Sample(window, weights, starts, self._cursor * num_envs, after)
+        return Sample(window, weights, starts, self.cursor * num_envs, after)
 
     def _states_after(self, ring: Ring, numbers: Array) -> Tensor | None:
         strides, remainder = divmod(self._state_horizon, self._stride)
-        if remainder or not self._state_size:
+        if remainder:
             return None
         later = numbers + strides * self._num_envs
         states = ring.states_at(later)
-        states[later // self._num_envs * self._stride >= self._cursor] = np.nan
+        states[later // self._num_envs * self._stride >= self.cursor] = np.nan
         return torch.from_numpy(states)
 
     def update(self, starts: Array, priorities: Float[Tensor, " N"]) -> None:
@@ -268,7 +241,7 @@ class Replay:
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the small state that is not in `chunks`, as tensors and JSON values."""
-        state = {"cursor": self._cursor, "state_size": self._state_size}
+        state = {"cursor": self.cursor}
         if self._ring is None:
             return {}, state
         tensors, sampler = self._sampler.state_dict()
@@ -294,13 +267,10 @@ class Replay:
         Raises:
             ValueError: chunks are missing.
         """
-        self._cursor, self._state_size = state["cursor"], state["state_size"]
-        if self._cursor == self._origin:
+        self.cursor = state["cursor"]
+        if self.cursor == self._origin:
             return
-        first = next(iter(chunks.values()), None)
-        if first is None:
-            raise ValueError("the replay's steps are missing")
-        ring = self._allocate(layout_of(first, state_size=self._state_size))
+        ring = self._allocate()
         restore(ring, chunks, **self._rows)
         self._advance(ring)
         self._sampler.load_state_dict(tensors, state["sampler"])
@@ -309,4 +279,4 @@ class Replay:
     def _rows(self) -> dict[str, int]:
         """Bounds of the ring's rows: the oldest, the first that is a step, the newest."""
         first = self._oldest - self._stacks.history
-        return {"first": first, "first_step": self._origin, "newest": self._cursor}
+        return {"first": first, "first_step": self._origin, "newest": self.cursor}

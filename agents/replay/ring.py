@@ -11,6 +11,7 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from agents.trajectory import Trajectory
+from networks.heads.acting import PolicyHead
 from networks.mirror import Array
 from networks.observations import Observations, Shape
 
@@ -42,11 +43,13 @@ class StepLayout:
     Attributes:
         parts: parts of an observation by name, with a single frame of frame stacks; an observation
             without parts has the name "".
+        frame_stacks: number of frames of each part that is a frame stack.
         action: as stored; integers take 4 bytes, as no space has 2^31 actions.
-        state_size: size of a memory state.
+        state_size: size of a memory state; 0 if none is stored.
     """
 
     parts: Mapping[str, Column]
+    frame_stacks: Mapping[str, int]
     action: Column
     state_size: int
 
@@ -55,36 +58,18 @@ class StepLayout:
         object.__setattr__(self, "parts", dict(sorted(self.parts.items())))
 
     @staticmethod
-    def of(trajectory: Trajectory, frame_stacks: Mapping[str, int]) -> "StepLayout":
-        """Return the layout of a trajectory."""
-        parts = {
-            name: Column(rows.shape[2 + (name in frame_stacks) :], rows.dtype)
-            for name, rows in arrays_of(trajectory.observations).items()
-        }
-        actions = trajectory.actions
-        return StepLayout(
-            parts,
-            Column(tuple(actions.shape[2:]), stored_action(actions.dtype)),
-            trajectory.state.shape[1],
-        )
-
-    @staticmethod
-    def of_spaces(
-        observation_space: Space[object],
-        frame_stacks: Mapping[str, int],
-        *,
-        action_shape: Shape,
-        action_dtype: torch.dtype,
-        state_size: int,
+    def of(
+        space: Space[object], frame_stacks: Mapping[str, int], head: PolicyHead, state_size: int
     ) -> "StepLayout":
-        """Return the layout for an observation space, the policy's actions and a state size."""
-        space = observation_space
+        """Return the layout for an observation space, a policy's own actions and a state size."""
         leaves = space.spaces if isinstance(space, spaces.Dict) else {WHOLE: space}
         parts = {}
         for name, part in leaves.items():
             dtype = np.dtype(np.float32 if part.dtype == np.float64 else part.dtype)
             parts[name] = Column((part.shape or ())[name in frame_stacks :], dtype)
-        return StepLayout(parts, Column(action_shape, stored_action(action_dtype)), state_size)
+        is_float = head.action_dtype.is_floating_point
+        action = Column(head.action_shape, np.dtype(np.float32 if is_float else np.int32))
+        return StepLayout(parts, frame_stacks, action, state_size)
 
     @property
     def packed(self) -> list[str]:
@@ -122,13 +107,6 @@ def arrays_of(observations: Observations) -> dict[str, Array]:
     if isinstance(observations, Tensor):
         return {WHOLE: observations.numpy()}
     return {name: part.numpy() for name, part in observations.items()}
-
-
-def stored_action(dtype: torch.dtype) -> np.dtype:
-    """Return the dtype in which actions are stored."""
-    if dtype.is_floating_point:
-        return np.dtype(torch.zeros((), dtype=dtype).numpy().dtype)
-    return np.dtype(np.int32)
 
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -169,15 +147,7 @@ class Ring:
         states: memory states before every `stride`-th step, `[R / stride, B, S]`.
     """
 
-    def __init__(
-        self,
-        layout: StepLayout,
-        *,
-        num_rows: int,
-        num_envs: int,
-        stride: int,
-        keeps_state: bool,
-    ) -> None:
+    def __init__(self, layout: StepLayout, *, num_rows: int, num_envs: int, stride: int) -> None:
         """Allocate; `stride` divides `num_rows`."""
         self.layout = layout
         self.num_rows, self.num_envs, self.stride = num_rows, num_envs, stride
@@ -188,8 +158,7 @@ class Ring:
             for name, part in layout.parts.items()
             if name not in layout.packed
         }
-        num_states = num_rows // stride if keeps_state else 0
-        self.states = np.empty((num_states, num_envs, layout.state_size), np.float32)
+        self.states = np.empty((num_rows // stride, num_envs, layout.state_size), np.float32)
         self._view()
 
     def _view(self) -> None:

@@ -170,17 +170,17 @@ class _Walk:
         return self._keys(path, value, base) if is_dataclass(base) else _WRONG
 
     def _parts(self, path: str, value: Config, mark: Parts) -> Config:
-        """Check what is said of each part; the result has paths as keys."""
+        """Check what is said of each part; the result has paths as keys, without null."""
         typed: Config = {}
         self.known += [f"{path}.{part}" for part in mark.parts]
         for part, own in by_path(value):
             key = f"{path}.{part}"
-            if part in typed:
-                self._report(key, "given more than once")
-            elif part in mark.parts:
-                typed[part] = self.value(key, own, mark.kind)
-            else:
+            if part not in mark.parts:
                 self.unknown[key] = ""
+            elif part in typed:
+                self._report(key, "given more than once")
+            elif own is not None:
+                typed[part] = self.value(key, own, mark.kind)
         return typed
 
     def _tree(self, path: str, value: Config, place: Target) -> Any:

@@ -236,8 +236,9 @@ class CloningOptions(BehaviourOptions, SequenceOptions, of="agents.cloning.Cloni
     @staticmethod
     def problems(config: Config) -> Rules:
         """Ask for the run to clone."""
-        if config["agent"]["source"] is None:
-            yield "agent.source: missing; the run whose actions are to be learnt"
+        if (source := config["agent"]["source"]) in (None, "random"):
+            found = "missing" if source is None else "random actions cannot be learnt"
+            yield f"agent.source: {found}; name the run whose actions are to be learnt"
 
 
 class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):

@@ -178,11 +178,12 @@ def describe(expected: Any, *, plural: bool = False) -> str:
 def by_path(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """List the parts of a mapping: `{critic: {memory: x}, extractor: y}` has `critic.memory`.
 
-    A path may also be written as one key. What is null is left out.
+    A path may also be written as one key.
     """
     found: list[tuple[str, Any]] = []
     for key, node in tree.items():
-        is_backbone = key in _BACKBONES and isinstance(node, Mapping)
-        own = {f"{key}.{part}": x for part, x in node.items()} if is_backbone else {key: node}
-        found += [(path, value) for path, value in own.items() if value is not None]
+        is_backbone = key in _BACKBONES and isinstance(node, Mapping | None)
+        found += (
+            [(f"{key}.{n}", x) for n, x in (node or {}).items()] if is_backbone else [(key, node)]
+        )
     return found

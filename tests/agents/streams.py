@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.replay.ring import Column, StepLayout, arrays_of
 from agents.trajectory import Trajectory
 
 ENDS = ("terminated", "truncated", "both")
@@ -138,6 +139,17 @@ class Stream:
         kept = [t for t in range(first, first + steps) if t % self.stride == 0]
         states = [[[t, index] for index in range(self.num_envs)] for t in kept]
         return trajectory, torch.tensor(states, dtype=torch.float32).reshape(-1, self.num_envs, 2)
+
+    def layout(self, *, keeps_state: bool = False) -> StepLayout:
+        """How its steps are stored."""
+        name = "camera" if self.parts else ""
+        stacks = {name: self.size} if self.size else {}
+        shown = self.named(torch.from_numpy(self._shown()))
+        parts = {
+            part: Column(rows.shape[1 + (part in stacks) :], rows.dtype)
+            for part, rows in arrays_of(shown).items()
+        }
+        return StepLayout(parts, stacks, Column((), np.dtype(np.int32)), 2 * keeps_state)
 
     def named(self, observations: torch.Tensor) -> Any:
         """As they are emitted: as one tensor, or in parts of several dtypes."""

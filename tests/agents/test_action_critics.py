@@ -128,7 +128,9 @@ def test_losses_are_those_of_the_definition(build, name: str, words: list[str]) 
     networks, shares = agent.networks, agent.networks.shares_backbone
     target_critic, target_head, *target_policy = agent.learner.target_network.copies
     zero = networks.critic.memory.initial_state(8)
-    of_critic = window.state if shares else zero
+    # Without stored states windows begin from zeros.
+    of_actor = window.state if agent.learner.keeps_state else agent.actor.memory.initial_state(8)
+    of_critic = of_actor if shares else zero
 
     def after(summaries: Tensor) -> Tensor:
         return summaries[steps, torch.arange(8)]
@@ -136,12 +138,12 @@ def test_losses_are_those_of_the_definition(build, name: str, words: list[str]) 
     summaries = after(stepwise(target_critic, window, of_critic))
     entropy = 0.0
     if name == "sac":
-        policy = agent.policy_head(after(stepwise(agent.actor, window, window.state)))
+        policy = agent.policy_head(after(stepwise(agent.actor, window, of_actor)))
         actions = policy.sample(noise.next)
         entropy = -agent.temperature.log.exp() * policy.log_prob(actions)
     else:
         actor, policy_head = target_policy
-        actions = policy_head(after(stepwise(actor, window, window.state))).mode()
+        actions = policy_head(after(stepwise(actor, window, of_actor))).mode()
     if name == "td3":
         actions = actions + (0.2 * noise.actions).clamp(-0.5, 0.5)
         assert (actions.abs() > 1).any()
@@ -159,7 +161,7 @@ def test_losses_are_those_of_the_definition(build, name: str, words: list[str]) 
     losses = (output - target).square().sum(-1)
     close(found.losses["critic"], losses[valid].mean())
 
-    policy = agent.policy_head(stepwise(agent.actor, window, window.state)[learnt])
+    policy = agent.policy_head(stepwise(agent.actor, window, of_actor)[learnt])
     if name == "sac":
         actions, log_probs = policy.sample_with_log_prob(noise.here)
         alpha = agent.temperature.log.exp()

@@ -64,6 +64,7 @@ def steering(build, **gradients: list[str]) -> SimpleNamespace:
         num_envs=3,
         sequence_length=4,
         reward_scaling=None,
+        observations=run.environments.single_observation_space,
         frame_stacks={},
     )
     options = ReinforceOptions(discount=0.0, rollout_length=12)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agents.replay.replay import Replay
+from agents.replay.ring import Column
 from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from tests.agents.streams import Stream
 
@@ -18,16 +19,15 @@ SAMPLERS = {
 }
 
 
-def make(num_envs: int = 1, **changed: Any) -> Replay:
+def make(stream: Stream, *, keeps_state: bool = False, **changed: Any) -> Replay:
     settings: dict[str, Any] = {
-        "buffer_size": 10 * num_envs,
-        "num_envs": num_envs,
+        "layout": stream.layout(keeps_state=keeps_state),
+        "buffer_size": 10 * stream.num_envs,
+        "num_envs": stream.num_envs,
         "window_length": 1,
         "stride": 1,
         "valid_step": 0,
         "state_horizon": 1,
-        "frame_stacks": {},
-        "keeps_state": False,
         "sampler": UniformSampler(),
     }
     return Replay(**{**settings, **changed})
@@ -52,7 +52,7 @@ def test_windows_are_stretches_of_the_log(
     sampler: type[Sampler], num_envs: int, end: float, length: int
 ) -> None:
     stream = Stream(num_envs, seed=length, end=end)
-    replay = make(num_envs, window_length=length, sampler=sampler())
+    replay = make(stream, window_length=length, sampler=sampler())
     generator = np.random.default_rng(0)
     for _ in range(25):
         replay.add(stream.collect(int(generator.integers(1, 4)))[0], None)
@@ -82,7 +82,7 @@ def test_sequences_start_where_states_are_kept(
 ) -> None:
     stream = Stream(num_envs, seed=length, stride=4, parts=True)
     replay = make(
-        num_envs,
+        stream,
         buffer_size=15 * num_envs,  # 12 steps of each
         window_length=length,
         stride=4,
@@ -115,18 +115,19 @@ def test_sequences_start_where_states_are_kept(
     assert set(starts.tolist()) == set(steps)
 
 
-def test_without_kept_states_sequences_begin_with_zeros() -> None:
+def test_without_kept_states_windows_have_none() -> None:
     stream = Stream(2)
-    replay = make(2, window_length=4, stride=2, valid_step=None)
+    replay = make(stream, window_length=4, stride=2, valid_step=None)
     replay.add(stream.collect(8)[0], None)
     sample = replay.sample(5, np.random.default_rng(0), importance_exponent=0.0)
-    assert torch.equal(sample.window.state, torch.zeros(5, 2))
+    assert torch.equal(sample.window.state, torch.zeros(5, 0))
     assert sample.state_after is None
 
 
 def test_a_second_state_lies_on_the_stride_or_is_not_there() -> None:
     stream = Stream(1, stride=2)
     replay = make(
+        stream,
         window_length=4,
         stride=2,
         valid_step=None,
@@ -140,7 +141,7 @@ def test_a_second_state_lies_on_the_stride_or_is_not_there() -> None:
 
 def test_what_is_added_is_copied() -> None:
     stream = Stream(2, parts=True)
-    replay = make(2)
+    replay = make(stream)
     trajectory, _ = stream.collect(6)
     replay.add(trajectory, None)
     for tensor in (trajectory.rewards, trajectory.actions, *trajectory.observations.values()):
@@ -157,8 +158,9 @@ def test_what_is_added_is_copied() -> None:
 
 def test_actions_of_several_numbers_keep_their_shape_and_dtype() -> None:
     for actions in (torch.arange(12).reshape(6, 1, 2), torch.arange(12.0).reshape(6, 1, 2) / 7):
-        replay = make(window_length=2)
-        replay.add(replace(Stream(1, end=0.0).collect(6)[0], actions=actions), None)
+        stream, column = Stream(1, end=0.0), Column(tuple(actions.shape[2:]), actions.numpy().dtype)
+        replay = make(stream, layout=replace(stream.layout(), action=column), window_length=2)
+        replay.add(replace(stream.collect(6)[0], actions=actions), None)
         sample = replay.sample(9, np.random.default_rng(0), importance_exponent=0.0)
         assert sample.window.actions.dtype == actions.dtype
         for column, start in enumerate(sample.starts):
@@ -166,8 +168,9 @@ def test_actions_of_several_numbers_keep_their_shape_and_dtype() -> None:
 
 
 def test_the_same_generator_draws_the_same() -> None:
-    replay = make()
-    replay.add(Stream(1).collect(10)[0], None)
+    stream = Stream(1)
+    replay = make(stream)
+    replay.add(stream.collect(10)[0], None)
     one, other = (
         replay.sample(20, np.random.default_rng(5), importance_exponent=0.0) for _ in range(2)
     )
@@ -177,8 +180,8 @@ def test_the_same_generator_draws_the_same() -> None:
 def test_the_smallest_buffer_always_has_a_window() -> None:
     for length, stride in ((1, 1), (3, 1), (1, 4), (5, 4), (8, 4), (9, 4)):
         needed = -(-(length + stride - 1) // stride) * stride
-        replay = make(buffer_size=needed, window_length=length, stride=stride, valid_step=None)
-        stream = Stream(1)
+        stream, window = Stream(1), {"window_length": length, "stride": stride, "valid_step": None}
+        replay = make(stream, buffer_size=needed, **window)
         replay.add(stream.collect(needed)[0], None)
         for _ in range(9):
             assert replay.num_windows > 0
@@ -188,7 +191,7 @@ def test_the_smallest_buffer_always_has_a_window() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_a_deep_copy_draws_what_is_added_to_it(sampler) -> None:
     stream = Stream(1, end=0.0)
-    original = make(buffer_size=40, sampler=sampler())
+    original = make(stream, buffer_size=40, sampler=sampler())
     original.add(stream.collect(8)[0], None)
     copied = copy.deepcopy(original)
     copied.add(stream.collect(8)[0], None)

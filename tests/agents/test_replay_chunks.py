@@ -41,23 +41,24 @@ def make(kind: str) -> tuple[Callable[[], Replay], Stream]:
     is_recurrent = "sequences" in kind
     stride = {"sequences": 4, "sequences of stacks": 2}.get(kind, 1)
 
+    size = 3 if stacks else 0
+    stream = Stream(2, end=0.1, lives=0.1, stride=stride, size=size, parts=bool(stacks))
+
     def build() -> Replay:
         return Replay(
+            stream.layout(keeps_state=is_recurrent),
             buffer_size=2 * (520 if stride == 2 else 130),
             num_envs=2,
             window_length=6 if is_recurrent else 2,
             stride=stride,
             valid_step=None if is_recurrent else 0,
             state_horizon=4,
-            frame_stacks=stacks,
-            keeps_state=is_recurrent,
             sampler=UniformSampler()
             if kind == "uniform"
             else PrioritizedSampler(priority_exponent=0.5),
         )
 
-    size = 3 if stacks else 0
-    return build, Stream(2, end=0.1, lives=0.1, stride=stride, size=size, parts=bool(stacks))
+    return build, stream
 
 
 def equal(one: Sample, other: Sample) -> bool:
@@ -231,4 +232,4 @@ def test_records_are_packed_alike_whatever_the_order_of_the_parts() -> None:
     }
     action = Column((), np.dtype(np.int32))
     backwards = dict(reversed(parts.items()))
-    assert StepLayout(parts, action, 0).record == StepLayout(backwards, action, 0).record
+    assert StepLayout(parts, {}, action, 0).record == StepLayout(backwards, {}, action, 0).record

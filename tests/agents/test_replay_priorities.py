@@ -19,18 +19,17 @@ def filled(
     sampler: Sampler, steps: int = 4, num_envs: int = 1, **changed: Any
 ) -> tuple[Replay, Stream]:
     settings: dict[str, Any] = {"buffer_size": 4 * num_envs, **changed}
+    stream = Stream(num_envs, end=0.0)
     replay = Replay(
+        stream.layout(),
         num_envs=num_envs,
         window_length=1,
         stride=1,
         valid_step=0,
         state_horizon=1,
-        frame_stacks={},
-        keeps_state=False,
         sampler=sampler,
         **settings,
     )
-    stream = Stream(num_envs, end=0.0)
     for _ in range(steps):
         replay.add(stream.collect(1)[0], None)
     return replay, stream
@@ -115,18 +114,17 @@ def test_new_windows_have_the_largest_priority_there_was() -> None:
 
 def test_windows_on_a_stride_take_the_priorities_that_are_theirs() -> None:
     """Weights of exponent 1 are inverse priorities, the largest 1."""
+    stream = Stream(2, end=0.0)
     replay = Replay(
+        stream.layout(),
         buffer_size=32,
         num_envs=2,
         window_length=4,
         stride=4,
         valid_step=None,
         state_horizon=4,
-        frame_stacks={},
-        keeps_state=False,
         sampler=PrioritizedSampler(priority_exponent=1.0),
     )
-    stream = Stream(2, end=0.0)
     for _ in range(4):
         replay.add(stream.collect(4)[0], None)
     starts = np.array([step * 2 + environment for step in (0, 4, 8, 12) for environment in (0, 1)])

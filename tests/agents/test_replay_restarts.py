@@ -17,14 +17,13 @@ from tests.agents.streams import Stream
 def test_cuts_are_marked_where_the_stream_goes_on(sampler: Any, size: int, length: int) -> None:
     stream = Stream(3, seed=length, end=0.3, size=size)
     replay = Replay(
+        stream.layout(),
         buffer_size=36,
         num_envs=3,
         window_length=length,
         stride=1,
         valid_step=0,
         state_horizon=1,
-        frame_stacks={"": size} if size else {},
-        keeps_state=False,
         sampler=sampler,
     )
     origin = replay.cursor
@@ -58,18 +57,17 @@ def test_cuts_are_marked_where_the_stream_goes_on(sampler: Any, size: int, lengt
 
 def test_the_step_before_a_restart_is_one_that_resets() -> None:
     def begin() -> tuple[Replay, Stream]:
+        stream = Stream(1, end=0.0)
         replay = Replay(
+            stream.layout(),
             buffer_size=10,
             num_envs=1,
             window_length=5,
             stride=1,
             valid_step=0,
             state_horizon=1,
-            frame_stacks={},
-            keeps_state=False,
             sampler=UniformSampler(),
         )
-        stream = Stream(1, end=0.0)
         replay.add(stream.collect(3)[0], None)
         return replay, stream
 

@@ -1,5 +1,6 @@
 """Stacks of frames, of which only the newest frame is stored: rebuilt they are what was emitted."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,15 @@ from tests.agents.streams import Stream
 NAMES = {False: "", True: "camera"}
 
 
-def make(size: int, *, parts: bool = False, **changed: Any) -> Replay:
+def make(stream: Stream, **changed: Any) -> Replay:
     settings: dict[str, Any] = {
+        "layout": stream.layout(),
         "buffer_size": 22,
-        "num_envs": 2,
+        "num_envs": stream.num_envs,
         "window_length": 1,
         "stride": 1,
         "valid_step": 0,
         "state_horizon": 1,
-        "frame_stacks": {NAMES[parts]: size},
-        "keeps_state": False,
         "sampler": UniformSampler(),
     }
     return Replay(**{**settings, **changed})
@@ -40,8 +40,7 @@ def test_stacks_are_rebuilt_as_they_were_emitted(
 ) -> None:
     stream = Stream(2, seed=size, end=end, lives=lives, size=size, parts=parts)
     replay = make(
-        size,
-        parts=parts,
+        stream,
         window_length=length,
         stride=stride,
         valid_step=0 if stride == 1 else None,
@@ -68,7 +67,7 @@ def test_a_stream_may_begin_in_the_middle_of_an_episode() -> None:
     stream = Stream(2, end=0.0, size=4)
     stream.collect(9)
     first = stream.begun
-    replay = make(4)
+    replay = make(stream)
     replay.add(stream.collect(5)[0], None)
     sample = replay.sample(60, np.random.default_rng(0), importance_exponent=0.0)
     stream.check(sample.window, sample.starts, origin=replay.cursor - 5 - first)
@@ -79,7 +78,9 @@ def test_numbers_that_are_not_finite_are_frames_too() -> None:
     trajectory = stream.collect(8)[0]
     stacks = trajectory.observations.float()
     stacks[stacks == 4] = torch.nan
-    replay = make(3, num_envs=1)
+    layout = stream.layout()
+    floats = replace(layout, parts={"": replace(layout.parts[""], dtype=np.dtype(np.float32))})
+    replay = make(stream, layout=floats)
     pieces = [(0, 3), (3, 8)]
     for first, end in pieces:
         replay.add(

@@ -181,6 +181,7 @@ WRONG = [
         "did you mean envs.wrappers.ScaleReward?",
     ),
     ("optimizer.groups={memry:{learning_rate:1}}", "did you mean optimizer.groups.memory?"),
+    ("+optimizer.groups.memry=null", "did you mean optimizer.groups.memory?"),
     ("+optimizer.groups.memory.lr=1", "it is optimizer.groups.memory.learning_rate"),
     ("optimizer.groups.memory.learning_rat=1", "mean optimizer.groups.memory.learning_rate?"),
     ("env.kwargs=3", "env.kwargs: expected a mapping, got 3"),

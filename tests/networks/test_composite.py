@@ -14,7 +14,7 @@ from networks.extractors.composite import DictExtractor, Joined
 from networks.extractors.mlp import MLP, Flatten
 from networks.inputs import make_input
 from networks.memory.memories import GRU
-from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
+from networks.normalization import DictNormalization, RunningNormalization
 from networks.observations import Parts, map_observations
 from tests.building import build
 
@@ -48,7 +48,6 @@ def normalization() -> DictNormalization:
     return DictNormalization(
         {
             "velocity": RunningNormalization((2, 2)),
-            "goal/code": NoNormalization(),
             "type": RunningNormalization((1,)),
         }
     )
@@ -250,6 +249,6 @@ def test_only_valid_steps_move_statistics() -> None:
 
 
 def test_nothing_is_counted_without_normalisation() -> None:
-    network = backbone(by_part(), NoNormalization())
+    network = backbone(by_part(), nn.Identity())
     network.observe(observations(6, 3), torch.ones(6, 3, dtype=torch.bool))
     assert not network.normalization.state_dict()

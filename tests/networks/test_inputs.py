@@ -259,7 +259,8 @@ def test_parts_are_encoded_each_by_its_meaning_in_the_order_of_the_space() -> No
         "map": (5, 5),
     }
     assert module.layout == {**dict.fromkeys(module.shape), "map": "hwc"}
-    assert [name for name, kind in module.kind.items() if kind == "numbers"] == ["velocity", "a"]
+    numbers = [name for name, part in module.inputs.items() if part.kind == "numbers"]
+    assert numbers == ["velocity", "a"]
     observations = {
         "type": np.int8([[1, 0], [0, 1]]),
         "a": np.float32([7, 8]),

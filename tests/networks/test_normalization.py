@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from networks.normalization import (
-    NoNormalization,
     RewardClipping,
     RewardScaling,
     RunningNormalization,
@@ -77,14 +76,6 @@ def test_stacked_observations_have_statistics_of_their_own() -> None:
     rows = torch.randn(100, 2, 3) + torch.arange(6.0).view(2, 3)
     normalization.update(rows)
     np.testing.assert_allclose(normalization.mean.numpy(), rows.double().mean(0).numpy())
-
-
-def test_no_normalization_hands_on() -> None:
-    inputs = torch.randn(3, 2)
-    normalization = NoNormalization()
-    normalization.update(inputs)
-    assert normalization(inputs) is inputs
-    assert not normalization.state_dict()
 
 
 def flags(*rows: list[int]) -> torch.Tensor:

@@ -52,8 +52,8 @@ FAULTS = [
         ),
         (
             "rewards are scaled by the statistics of the rollout before",
-            "scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)\n        return scaling(rewards)",
-            "scaled = scaling(rewards)\n        scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)\n        return scaled",
+            "    scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)\n        return scaling(rewards)",
+            "    scaled = scaling(rewards)\n            scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)\n            return scaled\n        return scaling(rewards)",
         ),
         (
             "the return that scales rewards runs over truncations",
@@ -137,6 +137,18 @@ FAULTS = [
             'after weights were loaded."""\n        self.target_network.update(1.0)',
             'after weights were loaded."""\n        self.target_network.update(0.0)',
             "agents/test_dqn.py::test_weights_from_elsewhere_are_the_target_s_too",
+        ),
+        (
+            "the target does not follow a learnt support",
+            "        self.target_network.copies[1].observe(targets, valid)\n",
+            "",
+            "agents/test_learnt_support.py",
+        ),
+        (
+            "observing targets changes the batch statistics",
+            "agent.detached(agent.targets, window, noise)",
+            "agent.targets(window, noise)",
+            "agents/test_critic_options.py",
         ),
         (
             "priorities are never written",
@@ -251,8 +263,8 @@ FAULTS = [
         ),
         (
             "a separate critic begins at the actor's stored state",
-            'if backbone == "actor" or self._networks.shares_backbone:',
-            "if True:",
+            'acted = backbone == "actor" or self._networks.shares_backbone',
+            "acted = True",
             "agents/test_action_critics.py::test_losses_are_those_of_the_definition",
         ),
         (

@@ -82,13 +82,13 @@ FAULTS = [
         "agents/test_replay.py",
         (
             "the newest whole window is left out",
-            "(self._cursor - self._window_length) // stride + 1)",
-            "(self._cursor - self._window_length) // stride)",
+            "(self.cursor - self._window_length) // stride + 1)",
+            "(self.cursor - self._window_length) // stride)",
         ),
         (
             "the oldest window reaches into what was overwritten",
-            "max(self._origin, self._cursor - self._capacity)",
-            "max(self._origin, self._cursor - self._capacity - 1)",
+            "max(self._origin, self.cursor - self._capacity)",
+            "max(self._origin, self.cursor - self._capacity - 1)",
         ),
         (
             "windows go from environment to environment",

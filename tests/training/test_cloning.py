@@ -1,5 +1,6 @@
 """Behaviour cloning: an actor of any network learns what a run did, and a run starts from it."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,13 +176,20 @@ def test_an_encoder_s_run_has_no_policy_to_clone(clone, tmp_path) -> None:
 # ---- the loss
 
 
+def cloning(build_run: Any, *words: str) -> Any:
+    """An agent that learns from another policy of its kind, whose run need not be loaded."""
+    here = build_run(["agent=cloning", "agent.source=conf", *words])
+    here.agent.behaviour.source = copy.deepcopy(here.agent)
+    return here
+
+
 @pytest.mark.parametrize("memory", ["none", "lstm"])
 def test_the_loss_is_the_mean_over_valid_steps(build_run, memory) -> None:
     """Against a window read at once; steps that only reset change nothing."""
     words = [f"memory={memory}", "agent.train_frequency=32", "env.time_limit=11"]
     words += ["memory.hidden_size=4", "memory.sequence_length=8"] if memory == "lstm" else []
     words += ["agent.sequence_stride=4"] if memory == "lstm" else []
-    here = build_run([*NETWORK, "agent=cloning", "agent.source=random", *words])
+    here = cloning(build_run, *NETWORK, *words)
     agent, trajectory = here.agent, here.collector.collect(here.agent)
     agent.learner.replay.add(trajectory, agent.learner._states(agent.actor, trajectory)
                              if agent.learner.keeps_state else None)  # fmt: skip
@@ -199,7 +207,7 @@ def test_the_loss_is_the_mean_over_valid_steps(build_run, memory) -> None:
 @torch.no_grad()
 def test_what_is_held_out_is_measured_from_the_clone_s_own_state(build_run) -> None:
     words = ["memory=lstm", "memory.hidden_size=4", "agent.train_frequency=32"]
-    here = build_run([*NETWORK, "agent=cloning", "agent.source=random", *words])
+    here = cloning(build_run, *NETWORK, *words)
     agent = here.agent
     here.collector.collect(agent)
     trajectory = here.collector.collect(agent)
@@ -218,8 +226,8 @@ def test_what_is_held_out_is_measured_from_the_clone_s_own_state(build_run) -> N
 
 def test_observations_of_parts_are_cloned(build_run, parts) -> None:
     words = [f"env.id={parts}", "extractor=dict", "memory=gru", "memory.sequence_length=4"]
-    words += ["agent=cloning", "agent.source=random", "agent.learning_starts=32"]
-    here = build_run([*NETWORK[:3], *words, "agent.batch_size=4"])
+    words += ["agent.learning_starts=32", "agent.batch_size=4"]
+    here = cloning(build_run, *NETWORK[:3], *words)
     for _ in range(6):
         metrics = here.agent.learn(here.collector.collect(here.agent))
     assert torch.isfinite(metrics["loss/policy"])

@@ -14,7 +14,7 @@ from networks.extractors.cnn import CNN
 from networks.extractors.composite import DictExtractor, Joined
 from networks.extractors.mlp import MLP, Flatten
 from networks.inputs import make_input
-from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
+from networks.normalization import DictNormalization, RunningNormalization
 from training.building.extractors import _output_size, build_extractor, make_normalization
 from training.building.instantiation import plain
 
@@ -220,13 +220,13 @@ def test_numbers_alone_are_normalised() -> None:
     box, code = spaces.Box(-1, 1, (3,)), spaces.Discrete(3)
     kinds = {
         RunningNormalization: [box],
-        NoNormalization: [code, spaces.MultiBinary(2), spaces.Dict(a=code)],
+        nn.Identity: [code, spaces.MultiBinary(2), spaces.Dict(a=code)],
         DictNormalization: [spaces.Dict(a=box, b=code)],
     }
     for kind, observation_spaces in kinds.items():
         for space in observation_spaces:
             assert type(make_normalization(make_input(space), learns=True)) is kind
-            assert type(make_normalization(make_input(space), learns=False)) is NoNormalization
+            assert type(make_normalization(make_input(space), learns=False)) is nn.Identity
 
 
 IMAGE = (12, 12, 3)

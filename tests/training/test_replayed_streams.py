@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 
 from agents.replay.replay import Replay
+from agents.replay.ring import StepLayout
 from agents.replay.samplers import UniformSampler
 from envs.vector.base import SlotVectorEnv
 from envs.wrappers.frame_stack import FrameStack, frame_stacks
@@ -71,15 +72,17 @@ def test_windows_are_what_environments_emitted(make, life_loss: bool, random_age
     assert stacks == {"": environments.single_observation_space.shape[0]}
     agent = random_agent(environments.single_action_space)
     collector = Collector(environments, rollout_length=9, seeds=[0, 1], life_loss=life_loss)
+    layout = StepLayout.of(
+        environments.single_observation_space, stacks, agent.policy_head, state_size=0
+    )
     replay = Replay(
+        layout,
         buffer_size=120,
         num_envs=2,
         window_length=3,
         stride=1,
         valid_step=0,
         state_horizon=1,
-        frame_stacks=stacks,
-        keeps_state=False,
         sampler=UniformSampler(),
     )
     origin = replay.cursor

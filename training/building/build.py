@@ -12,7 +12,6 @@ from torch import nn
 from agents.agent import Agent, Setup
 from agents.learning.parts import Networks
 from agents.replay.replay import Replay
-from agents.replay.ring import StepLayout
 from conf.checking.steps import steps_per_iteration, training_sequence_length
 from conf.schema.registry import options_for
 from envs.interface import Environments
@@ -46,7 +45,7 @@ _SHARED = ("batch_size", "buffer_size")
 """Numbers of an agent of which each rank has a part."""
 
 
-def refuse_large_replay(agent: Agent, observation_space: Space) -> None:
+def refuse_large_replay(agent: Agent) -> None:
     """Refuse a replay buffer that would run out of memory hours later.
 
     Raises:
@@ -54,21 +53,8 @@ def refuse_large_replay(agent: Agent, observation_space: Space) -> None:
     """
     replay = agent.experience()
     if isinstance(replay, Replay):
-        layout = step_layout(agent, observation_space, frame_stacks(observation_space))
         free = free_memory()
-        replay.refuse_too_large(layout, available=free and free // ranks.on_machine()[1])
-
-
-def step_layout(agent: Agent, space: Space, stacks: Mapping[str, int]) -> StepLayout:
-    """Return how the agent's steps are stored, with the newest frame alone of frame stacks."""
-    head, memory = agent.policy_head, agent.actor.memory
-    return StepLayout.of_spaces(
-        space,
-        stacks,
-        action_shape=head.action_shape,
-        action_dtype=head.action_dtype,
-        state_size=memory.state_size,
-    )
+        replay.refuse_too_large(available=free and free // ranks.on_machine()[1])
 
 
 def build_agent(
@@ -102,6 +88,7 @@ def build_agent(
         num_envs=num_envs,
         sequence_length=training_sequence_length(plain(config)),
         reward_scaling=build_reward_scaling(config, num_envs),
+        observations=observations,
         frame_stacks=frame_stacks(observations),
     )
     return kind(networks, options, setup).to(device).eval()

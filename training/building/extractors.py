@@ -17,7 +17,7 @@ from networks.extractors.images import ImageRows, Unfit, extractor_choice
 from networks.extractors.mlp import default_layers
 from networks.extractors.structure import Unmirrored
 from networks.inputs import DictInput, ObservationInput
-from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
+from networks.normalization import DictNormalization, RunningNormalization
 from networks.observations import Shape, Shapes, map_observations
 from training.building.instantiation import Node, find, make, plain, with_factories
 
@@ -32,11 +32,14 @@ Own = nn.Module | None
 def make_normalization(inputs: ObservationInput, *, learns: bool) -> Any:
     """Build the normalisation of numeric inputs."""
     if isinstance(inputs, DictInput):
-        parts = {name: make_normalization(p, learns=learns) for name, p in inputs.inputs.items()}
-        learning = any(part.learns for part in parts.values())
-        return DictNormalization(parts) if learning else NoNormalization()
-    is_numeric = inputs.kind == "numbers"
-    return RunningNormalization(inputs.shape) if learns and is_numeric else NoNormalization()
+        numbers = {
+            name: RunningNormalization(part.shape)
+            for name, part in inputs.inputs.items()
+            if learns and part.kind == "numbers"
+        }
+        return DictNormalization(numbers) if numbers else nn.Identity()
+    is_numeric = learns and inputs.kind == "numbers"
+    return RunningNormalization(inputs.shape) if is_numeric else nn.Identity()
 
 
 def build_extractor(key: str, config: Node, shape: Shapes, layout: Layouts = None) -> Built:

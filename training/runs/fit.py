@@ -104,7 +104,7 @@ def build_policy(config: DictConfig, env: Source, extractor: Own = None) -> Poli
     """
     with open_environments(config, env) as (config, environments):
         agent = build_agent_for(config, environments, extractor)
-        refuse_large_replay(agent, environments.single_observation_space)
+        refuse_large_replay(agent)
         load_source(config, agent, environments)
     set_num_threads(config.num_threads, agent)
     take_weights(config, agent)

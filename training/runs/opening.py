@@ -82,7 +82,7 @@ class Session:
                 threads = max(1, int(self.saved.state["identity"]["threads"]))
         self.agent = agent or build_agent_for(config, environments)
         load_source(config, self.agent, environments)
-        refuse_large_replay(self.agent, environments.single_observation_space)
+        refuse_large_replay(self.agent)
         set_num_threads(threads, self.agent)
         self.identity = identity(config, environments)
         if self.saved is not None:

@@ -173,7 +173,7 @@ def _build_part(
     stack.callback(environments.close)
     agent = build_agent_for(config, environments)
     load_source(config, agent, environments)
-    refuse_large_replay(agent, environments.single_observation_space)
+    refuse_large_replay(agent)
     if config.resume is None:
         take_weights(config, agent)
     collector = build_collector(config, environments)

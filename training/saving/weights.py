@@ -195,9 +195,9 @@ def _take_normalization(agent: Agent, found: Tensors, source: Path) -> None:
     """
     if not source.is_dir():
         return  # a foreign file does not say
-    own = agent.actor.normalization
+    own: nn.Module = agent.actor.normalization
     statistics = part_of(found, "agent.actor.normalization")
-    if bool(statistics) != bool(own.learns):
+    if bool(statistics) != agent.actor.normalizes:
         there = str(bool(statistics)).lower()
         raise ValueError(
             f"extractor.weights={source}: trained with normalize_observations={there}, which an "
