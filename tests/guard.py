@@ -3,7 +3,7 @@
     python -m tests.guard                     # compare with tests/guard.json
     python -m tests.guard --against COMMIT    # compare with what another commit computes here
     python -m tests.guard --write             # write tests/guard.json anew
-    python -m tests.guard ppo-gru dqn-plain   # some rows only
+    python -m tests.guard ppo-gru dqn-none    # some rows only
 
 A move or a refactoring must leave every row as it is. Where arithmetic is meant to change, the
 commit says which rows change and why, and writes the table anew.
