@@ -69,7 +69,7 @@ def test_a_run_is_introduced(tmp_path, typed) -> None:
     config = plain(load(["seed=3", "memory=gru", f"run_dir={tmp_path}"]))
     tensorboard = TensorBoard(tmp_path)
     text = OmegaConf.to_yaml(config)
-    introduce(tensorboard, cells_of(config), text, versions={"torch": "2.13", "numpy": "2.4"})
+    introduce(tensorboard, cells_of(config), text, {"torch": "2.13", "numpy": "2.4"})
     tensorboard.close()
     (path,) = tmp_path.iterdir()
     values = {
@@ -100,7 +100,7 @@ def test_a_run_is_introduced(tmp_path, typed) -> None:
 def test_a_run_begun_from_python_says_so(tmp_path) -> None:
     assert command() is None
     tensorboard = TensorBoard(tmp_path)
-    introduce(tensorboard, {}, "seed: 1\n", versions={})
+    introduce(tensorboard, {}, "seed: 1\n", {})
     tensorboard.close()
     (path,) = tmp_path.iterdir()
     assert b"begun from Python" in path.read_bytes()

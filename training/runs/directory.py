@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
@@ -44,20 +43,18 @@ def cells_of(config: Config) -> dict[str, Choice]:
     return cells | titles
 
 
-def introduce(
-    tensorboard: TensorBoard, cells: Mapping[str, Choice], configuration: str, *, versions: Config
-) -> None:
+def introduce(tensorboard: TensorBoard, cells: Config, text: str, versions: Config) -> None:
     """Log the run's command, versions and configuration to TensorBoard, and its start page.
 
     Args:
         cells: of the table of hyper-parameters.
-        configuration: the text of `config.yaml`.
+        text: of `config.yaml`.
     """
     line = command() or "# begun from Python; config.yaml holds the whole configuration"
     rows = "\n".join(f"| {name} | {version} |" for name, version in versions.items())
     table = f"| package | version |\n|---|---|\n{rows}\n"
     tensorboard.text("run/command", f"    {line}\n\n{table}", 0)
-    tensorboard.text("run/configuration", indent(configuration, "    "), 0)
+    tensorboard.text("run/configuration", indent(text, "    "), 0)
     tensorboard.hyperparameters(cells)
     tensorboard.start_page()
 

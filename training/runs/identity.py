@@ -90,7 +90,6 @@ _distributions = functools.cache(importlib.metadata.packages_distributions)
 """Maps modules to distributions, once: it reads every distribution's file list."""
 
 
-@functools.cache  # it reads the distribution's description
 def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)

@@ -100,12 +100,11 @@ class Session:
         stored, text = write_configuration(directory, self.config)
         with as_written(directory):
             rewind(directory, {} if saved is None else saved.state["tensorboard"])
-        cells = cells_of(stored)
-        run = TrackedRun(directory, "/".join(directory.parts[-3:]), cells, None)
+        run = TrackedRun(directory, "/".join(directory.parts[-3:]), cells_of(stored), None)
         self._trackers.open(run, is_resumed=saved is not None)
         files = directory if self.config.tracking.tensorboard else None
         self.tensorboard = TensorBoard(files, self._trackers)
         stack.callback(self.tensorboard.close)
         if saved is None:
-            introduce(self.tensorboard, cells, text, versions=self.identity["versions"])
+            introduce(self.tensorboard, run.configuration, text, self.identity["versions"])
         print(header, *self.start.notices, sep="\n", flush=True)
