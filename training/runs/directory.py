@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
@@ -43,7 +44,9 @@ def cells_of(config: Config) -> dict[str, Choice]:
     return cells | titles
 
 
-def introduce(tensorboard: TensorBoard, cells: Config, text: str, versions: Config) -> None:
+def introduce(
+    tensorboard: TensorBoard, cells: Mapping[str, Choice], text: str, versions: Config
+) -> None:
     """Log the run's command, versions and configuration to TensorBoard, and its start page.
 
     Args:
