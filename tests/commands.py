@@ -4,6 +4,7 @@ It is none of `multiprocessing`'s: that one is the library's, for environments, 
 """
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -96,6 +97,9 @@ def _serve() -> None:
     sys.path[0] = str(ROOT)
     for name in sys.argv[1:]:
         import_module(name)
+    import_module("tests.rereading").read_once(setattr)
+    import_module("conf.composing.configuration").load([])  # what every command reads
+    gc.freeze()  # or each process would look through all of torch when it ends
     while request := sys.stdin.readline():
         if os.fork() == 0:
             _become(*json.loads(request))

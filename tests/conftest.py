@@ -11,13 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import omegaconf.base
 import pytest
 import torch
-from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigSource
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -25,10 +20,9 @@ from threadpoolctl import threadpool_limits
 
 from conf.composing.composer import Composer
 from tests import annotations, counting  # noqa: F401 (registers environments)
+from tests.rereading import read_once
 
 KEPT_COMPOSITIONS = 400
-NEVER_CHANGE = ("hydra", "main", "schema")
-"""Sources of Hydra's: its own, `conf`, and its classes; a user's folder is none of them."""
 
 # Before the first import of either package; the rest of the library runs as users run it.
 annotations.install(["agents", "networks"])
@@ -87,34 +81,8 @@ def shared_composers() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def shared_files() -> Iterator[None]:
     """Reads each file of `conf` and parses each override once, in place of once a composition."""
-    parse = OverridesParser.parse_rule
-    known: dict[tuple[str, ...], bytes] = {}
-
-    def reads_once(kind: Any) -> Callable[[ConfigSource, str], Any]:
-        read = kind.load_config
-
-        def read_once(source: ConfigSource, config_path: str) -> Any:
-            if source.provider not in NEVER_CHANGE:
-                return read(source, config_path)
-            key = (source.provider, source.path, config_path)
-            if key not in known:
-                known[key] = pickle.dumps(read(source, config_path))
-            return pickle.loads(known[key])
-
-        return read_once
-
-    def parse_once(parser: OverridesParser, s: str, rule_name: str) -> Any:
-        if (s, rule_name) not in known:
-            known[s, rule_name] = pickle.dumps(parse(parser, s, rule_name))
-        return pickle.loads(known[s, rule_name])
-
     with pytest.MonkeyPatch.context() as patch:
-        for kind in Plugins.instance().discover(ConfigSource):
-            patch.setattr(kind, "load_config", reads_once(kind))
-        patch.setattr(OverridesParser, "parse_rule", parse_once)
-        patch.setattr("omegaconf.base.parse", functools.cache(omegaconf.base.parse))
-        # Hydra copies the one store of all its classes twice a composition.
-        patch.setattr(ConfigStore, "__deepcopy__", lambda store, _: store, raising=False)
+        read_once(functools.partial(patch.setattr, raising=False))
         yield
 
 

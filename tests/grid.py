@@ -395,13 +395,17 @@ def _cannot_tell(option: tuple[str, str], other: tuple[str, str]) -> bool:
     return (axis in PARTS or chosen in DISTRIBUTIONS) and beside in before
 
 
+LARGEST_FIRST = sorted(CHOICES, key=lambda name: -len(CHOICES[name]))
+"""Axes whose choice decides most: chosen early, they leave fewer pairs to later combinations."""
+
+
 def pairwise() -> Iterator[Combination]:
     """Combinations in which every two options of two choices meet, few but not the fewest."""
     missing = all_pairs()
     while missing:
         (one, first), (other, second) = min(missing)
         combination = {one: first, other: second}
-        for name in (name for name in CHOICES if name not in combination):
+        for name in (name for name in LARGEST_FIRST if name not in combination):
             combination[name] = max(
                 (each for each in CHOICES[name] if is_legal({**combination, name: each})),
                 key=lambda option, name=name: len(pairs({**combination, name: option}) & missing),

@@ -5,12 +5,13 @@ import sys
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from conf.composing.command_line import launch, load
 from training.building.instantiation import plain
-from training.runs.directory import command, introduce
+from training.runs.directory import cells_of, command, introduce
 from training.tracking.tracking import TensorBoard
 
 
@@ -67,7 +68,8 @@ def test_a_run_is_introduced(tmp_path, typed) -> None:
     typed(["seed=3"])
     config = plain(load(["seed=3", "memory=gru", f"run_dir={tmp_path}"]))
     tensorboard = TensorBoard(tmp_path)
-    introduce(tensorboard, config=config, versions={"torch": "2.13", "numpy": "2.4"})
+    text = OmegaConf.to_yaml(config)
+    introduce(tensorboard, cells_of(config), text, {"torch": "2.13", "numpy": "2.4"})
     tensorboard.close()
     (path,) = tmp_path.iterdir()
     values = {
@@ -98,7 +100,7 @@ def test_a_run_is_introduced(tmp_path, typed) -> None:
 def test_a_run_begun_from_python_says_so(tmp_path) -> None:
     assert command() is None
     tensorboard = TensorBoard(tmp_path)
-    introduce(tensorboard, config={"seed": 1}, versions={})
+    introduce(tensorboard, {}, "seed: 1\n", {})
     tensorboard.close()
     (path,) = tmp_path.iterdir()
     assert b"begun from Python" in path.read_bytes()

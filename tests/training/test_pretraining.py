@@ -3,15 +3,17 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 import neurl
 import training.runs.session
@@ -201,13 +203,18 @@ def test_a_run_s_policy_may_collect(undisturbed, run, train) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_images_are_drawn(run) -> None:
-    pytest.importorskip("minigrid")
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+@pytest.fixture
+def grids() -> Iterator[str]:
+    """Grids of codes, of few columns: eigenvectors are computed with every evaluation."""
+    gymnasium.register("test/Grids-v0", "tests.training.cameras:Camera", kwargs={"shows": "codes"})
+    yield "test/Grids-v0"
+    del gymnasium.registry["test/Grids-v0"]
 
+
+def test_images_are_drawn(run, grids: str) -> None:
     dense = ["extractor@extractor.encoder=mlp", "extractor.encoder.hidden_sizes=[8]"]
     words = [*dense, "extractor.pretrain.epochs=1", "total_env_steps=32", "evaluation.num_envs=1"]
-    here = run("env=minigrid", *words, "env.time_limit=10", "evaluation.final_episodes=1")
+    here = run(f"env.id={grids}", *words, "evaluation.final_episodes=1")
     found = [
         value
         for path in (here.directory / "pretraining").glob("events.*")

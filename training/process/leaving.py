@@ -1,5 +1,6 @@
 """The end of a process whose environments left threads behind."""
 
+import gc
 import os
 import sys
 import threading
@@ -22,6 +23,7 @@ def leave(main: Callable[[], object]) -> None:
     lasting = [thread for thread in threading.enumerate() if not thread.daemon]
     lasting.remove(threading.main_thread())
     if not lasting:
+        gc.freeze()  # the last search for cycles goes through all of torch: half a second
         sys.exit(code)
     which = f"{len(lasting)} of the environment's threads ({lasting[0].name}, ...)"
     message = f"{code}\n" if isinstance(code, str) else ""

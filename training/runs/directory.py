@@ -2,12 +2,12 @@
 
 import math
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 
 from conf.composing.choices import Choice, choices
 from conf.composing.composer import environment_name
@@ -44,15 +44,21 @@ def cells_of(config: Config) -> dict[str, Choice]:
     return cells | titles
 
 
-def introduce(tensorboard: TensorBoard, *, config: Config, versions: Config) -> None:
-    """Log the run's command, versions and configuration to TensorBoard, and its start page."""
+def introduce(
+    tensorboard: TensorBoard, cells: Mapping[str, Choice], text: str, versions: Config
+) -> None:
+    """Log the run's command, versions and configuration to TensorBoard, and its start page.
+
+    Args:
+        cells: of the table of hyper-parameters.
+        text: of `config.yaml`.
+    """
     line = command() or "# begun from Python; config.yaml holds the whole configuration"
     rows = "\n".join(f"| {name} | {version} |" for name, version in versions.items())
     table = f"| package | version |\n|---|---|\n{rows}\n"
     tensorboard.text("run/command", f"    {line}\n\n{table}", 0)
-    yaml = OmegaConf.to_yaml(OmegaConf.create(config))
-    tensorboard.text("run/configuration", indent(yaml, "    "), 0)
-    tensorboard.hyperparameters(cells_of(config))
+    tensorboard.text("run/configuration", indent(text, "    "), 0)
+    tensorboard.hyperparameters(cells)
     tensorboard.start_page()
 
 

@@ -97,7 +97,7 @@ class Session:
             header: to print.
         """
         directory, saved = self.directory, self.saved
-        stored = write_configuration(directory, self.config)
+        stored, text = write_configuration(directory, self.config)
         with as_written(directory):
             rewind(directory, {} if saved is None else saved.state["tensorboard"])
         run = TrackedRun(directory, "/".join(directory.parts[-3:]), cells_of(stored), None)
@@ -106,5 +106,5 @@ class Session:
         self.tensorboard = TensorBoard(files, self._trackers)
         stack.callback(self.tensorboard.close)
         if saved is None:
-            introduce(self.tensorboard, config=stored, versions=self.identity["versions"])
+            introduce(self.tensorboard, run.configuration, text, self.identity["versions"])
         print(header, *self.start.notices, sep="\n", flush=True)

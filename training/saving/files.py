@@ -45,11 +45,16 @@ def replace(path: Path, data: bytes, *, wait: bool = True) -> None:
         raise
 
 
-def write_configuration(directory: Path, config: DictConfig) -> dict[str, Any]:
-    """Write a checked configuration as `config.yaml` of a run's directory; return its values."""
+def write_configuration(directory: Path, config: DictConfig) -> tuple[dict[str, Any], str]:
+    """Write a checked configuration as `config.yaml` of a run's directory.
+
+    Returns:
+        Its values, and the text of the file.
+    """
     stored = {**plain(config), "resume": None, "run_dir": str(directory)}
-    replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
-    return stored
+    text = OmegaConf.to_yaml(stored)
+    replace(directory / "config.yaml", text.encode())
+    return stored, text
 
 
 def sync_directory(directory: Path) -> None:
