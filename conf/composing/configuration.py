@@ -52,7 +52,8 @@ def configure(
     """Compose and check one run; a job of a sweep has a number."""
     try:
         run = settled(composer, overrides, partial(_inspected, composer, config_name, job_number))
-        if run.typed.get("resume") is None:
+        is_path = not any(problem.startswith("run_dir:") for problem in run.problems)
+        if is_path and run.typed.get("resume") is None:
             run.problems += _occupied(run.typed)
             if not run.problems and "extractor" in run.typed:
                 run.problems += missing_sources(run.typed)
