@@ -21,6 +21,8 @@ from conf.schema.types import ABSENT
 
 _KEPT = ("checkpoints", "pretraining/checkpoints")
 """Paths of a run that must not be overwritten."""
+_FIRST_FILES = 100_000
+"""Bytes that a disk must have free: Hydra ends in a traceback if it cannot write its own files."""
 _HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
 
 
@@ -95,10 +97,11 @@ def _occupied(typed: dict[str, Any]) -> Iterator[str]:
         yield f"run_dir: {run_dir} holds a run already; {remedy}"
     existing = next(path for path in (Path(run_dir), *Path(run_dir).parents) if path.exists())
     try:
-        with TemporaryFile(dir=existing):
-            pass
-    except OSError:
-        yield f"run_dir: {run_dir} cannot be made, as {existing} cannot be written to"
+        with TemporaryFile(dir=existing) as file:
+            file.write(bytes(_FIRST_FILES))
+    except OSError as error:
+        why = f"{existing} cannot be written to ({error.strerror})"
+        yield f"run_dir: {run_dir} cannot be made, as {why}"
 
 
 def _resumed(

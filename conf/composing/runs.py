@@ -1,6 +1,8 @@
 """Runs as a command line names them: `run=last`, a directory without its key, a folder of runs."""
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from conf.checking.refusals import InvalidConfiguration
@@ -11,10 +13,13 @@ _SHOWN = 10
 
 def runs_in(folder: Path) -> list[Path]:
     """List the runs under a folder, newest first."""
-    inner = (".hydra", "pretraining")  # of a run
-    found = [p for p in folder.rglob("config.yaml") if p.is_file() and p.parent.name not in inner]
-    newest_first = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-    return [path.parent for path in newest_first]
+    written: dict[Path, float] = {}
+    for place, folders, files in os.walk(folder):
+        if "config.yaml" in files:
+            with suppress(FileNotFoundError):  # another process removed the run
+                written[Path(place)] = Path(place, "config.yaml").stat().st_mtime
+        folders[:] = [name for name in folders if name not in (".hydra", "pretraining")]  # of a run
+    return sorted(written, key=written.__getitem__, reverse=True)
 
 
 def listed_runs(folder: Path) -> str:
@@ -36,7 +41,7 @@ def spelled_out(words: Sequence[str], config_name: str) -> list[str]:
             if not newest:
                 raise InvalidConfiguration([f"{word}: there is no run under runs/"])
             value = str(newest[0])
-        elif opens_a_run and "=" not in word and Path(word).is_dir():
+        elif opens_a_run and "=" not in word and os.path.isdir(word):
             key, value = "run", word
         else:
             spelled.append(word)

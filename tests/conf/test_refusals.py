@@ -1,5 +1,6 @@
 """What cannot be run is refused in one line: where, what is expected, what was meant."""
 
+import functools
 import pickle
 import re
 from pathlib import Path
@@ -390,6 +391,17 @@ def test_ctrl_c_while_the_command_line_is_checked_is_one_line(
         launch(print)
     assert end.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk of Linux's")
+def test_run_on_a_full_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    full = functools.partial(Path.open, Path("/dev/full"), "wb")
+    monkeypatch.setattr("conf.composing.configuration.TemporaryFile", lambda dir: full())
+    (line,) = refusal(["run_dir=x"], capsys)
+    assert line.startswith("run_dir: x cannot be made, as . cannot be written to (No space left")
 
 
 def test_a_refusal_reaches_another_process() -> None:
