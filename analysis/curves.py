@@ -62,6 +62,7 @@ def read_curves(run: RunRecord, tags: Tags = None) -> tuple[dict[str, Curve], li
 
 def curve_table(places: str | Sequence[str], tags: Collection[str] | None) -> Frame:
     """Read runs into a table; see `neurl.results`."""
+    tags = [tags] if isinstance(tags, str) else tags
     runs, notes = find_runs([places] if isinstance(places, str) else list(places))
     keys, labels, curves = differing_choices(runs), list[tuple[Any, ...]](), [NO_CURVE]
     for run in runs:

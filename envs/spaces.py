@@ -12,7 +12,8 @@ from gymnasium import Space, spaces
 
 MAX_ONE_HOT = 10_000
 """Largest one-hot size of identifiers."""
-
+MAX_OPTIONS = 1_000_000
+"""Most options of a discrete action's choice."""
 MAX_GRID = 1_000_000
 """Largest encoded size of a grid of identifiers."""
 ARRAYS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
@@ -51,6 +52,12 @@ def check_spaces(observation_space: Space[Any], action_space: Space[Any]) -> Non
         raise ValueError(
             f"the action space {one_line(action_space)} is not supported; "
             f"expected a non-empty {_ACTIONS}. A wrapper in env.wrappers can convert it"
+        )
+    most = int(np.max(getattr(action_space, "nvec", getattr(action_space, "n", 0))))
+    if most > MAX_OPTIONS:
+        raise ValueError(
+            f"the action space {one_line(action_space)} is not supported: networks weigh at most "
+            f"{MAX_OPTIONS:,} actions of a choice. A wrapper in env.wrappers can convert it"
         )
 
 

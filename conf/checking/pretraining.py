@@ -1,7 +1,7 @@
 """Rules of pre-training: what can be pre-trained, on which data, and what it excludes."""
 
+import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from conf.composing.stored import nodes
@@ -43,7 +43,7 @@ def missing_sources(config: Mapping[str, Any]) -> list[str]:
     keys += ["extractor.pretrain.source"] if frames_wanted(config) else []
     keys += [] if options_for(config, "agent").has_critic else ["agent.source"]
     paths = {key: path for key in keys if isinstance(path := at(config, key), str)}
-    gone = {k: path for k, path in paths.items() if path != RANDOM and not Path(path).exists()}
+    gone = {k: path for k, path in paths.items() if path != RANDOM and not os.path.exists(path)}
     runs, files = "expected a run directory", "expected a run, a checkpoint or a .safetensors file"
     return [
         f"{key}: there is no {path}; {runs if key.endswith('source') else files}"

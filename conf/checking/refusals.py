@@ -1,11 +1,11 @@
 """Errors in the overrides of a command line, before a configuration is composed."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override, ValueType
@@ -46,6 +46,8 @@ def one_line(error: BaseException) -> str:
     unavailable = re.fullmatch(r"provider=.*, path=(.*) is not available\.", str(error))
     if unavailable:
         return f"hydra.searchpath: no folder or importable package {unavailable[1]!r}"
+    if str(error).startswith("Cannot merge DictConfig with ListConfig"):
+        return "expected a mapping, got a list"
     cause = error.__cause__
     reason = str(cause).partition("\n")[0] if isinstance(cause, OmegaConfBaseException) else ""
     text = re.split(r"\.?\n(?:Config s|S)earch path", str(error))[0] + (reason and f"; {reason}")
@@ -61,7 +63,7 @@ def syntax_problem(text: str) -> str:
     if not text:
         return "'': expected key=value, got an empty word"
     if not equals:
-        hint = f"; a run is resumed with resume={text}" if Path(text).is_dir() else ""
+        hint = f"; a run is resumed with resume={text}" if os.path.isdir(text) else ""
         return f"{text!r}: expected key=value{hint}"
     if not key:
         return f"{text!r}: expected a key before the ="

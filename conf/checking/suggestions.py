@@ -87,7 +87,7 @@ def key_hint(key: str, known: Collection[str]) -> str:
         return f"; did you mean {parent}{dot}{sibling}?"
     elsewhere = nearest(leaf, by_leaf)  # the same word, if there is one
     match = nearest(key, known, cutoff=0.8) if elsewhere is None else by_leaf[elsewhere][0]
-    return f"; did you mean {match}?" if match else ""
+    return f"; did you mean {match}?" if match and not key.startswith(f"{match}.") else ""
 
 
 def translates(key: str, known: Collection[str]) -> bool:

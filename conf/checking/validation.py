@@ -112,6 +112,8 @@ def _hint(path: str, value: Any, expected: Any) -> str:
         return f"; a list is written [{str(value).strip('()[]')}]"
     if not isinstance(value, str):
         return ""
+    if any(len(name) > 255 for name in value.split("/")):
+        return "; a file's name has at most 255 letters"
     if get_origin(expected) is Literal:
         return did_you_mean(value, [kind, *others])
     mark = get_args(kind)[1:] if get_origin(kind) is Annotated and not others else ()
@@ -199,7 +201,9 @@ class _Walk:
         group, known = place.group, TARGETS[place.group]
         if target == MISSING_VALUE:
             choice = f"; choose one first with {place.plus}{_choice(path, group)}=..."
-            choice = choice if group not in ("pomdp", "wrapper", "tracker") else ""
+            if group in ("pomdp", "auxiliary"):
+                choice = f"; choose it first with {path.replace('.', '=', 1)}"
+            choice = choice if group not in ("wrapper", "tracker") else ""
             return self._report(where, f"missing; expected the dotted name of a class{choice}")
         if not isinstance(target, str):
             return value  # reported with every other `_target_`

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -61,10 +60,10 @@ def launch(
             told = f"torchrun: ranks train one run, by {command('train')}; start this one alone"
             print(told, file=sys.stderr)
         sys.exit(Ending.exit_code)
-    runs, sys.argv[1:] = check(sys.argv[1:], config_name)
-    register_directories()  # `--help` composes nothing before
     decorate = hydra.main(config_path=CONFIG_DIRECTORY, config_name=config_name, **VERSION_BASE)
     try:
+        runs, sys.argv[1:] = check(sys.argv[1:], config_name)
+        register_directories()  # `--help` composes nothing before
         decorate(_CheckedTask(task, job, config_name, runs))()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -160,7 +159,7 @@ def _spelled_out(words: Sequence[str], config_name: str) -> list[str]:
             if not newest:
                 raise InvalidConfiguration([f"{word}: there is no run under runs/"])
             word = written(key, str(newest[0]))
-        elif issubclass(ROOTS[config_name], FinishedRun) and not equals and Path(word).is_dir():
+        elif issubclass(ROOTS[config_name], FinishedRun) and not equals and os.path.isdir(word):
             word = written("run", word)
         spelled.append(word)
     return spelled
@@ -178,15 +177,15 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-c", "--cfg", choices=["job", "hydra", "all"])
     parser.add_argument("-i", "--info", nargs="?", const="all")
     flags, unknown = parser.parse_known_intermixed_args(list(argv))
-    problems = [flag_problem(flag) for flag in unknown]
-    problems += split_problems(flags.overrides)
+    problems = list(split_problems([word for word in argv if word in (*flags.overrides, *unknown)]))
+    problems = problems or [flag_problem(flag) for flag in unknown]  # -1, of a list that was split
     names = ("run", "multirun", "cfg", "shell_completion", "info")
     modes = [f"--{name.replace('_', '-')}" for name in names if getattr(flags, name)]
     if len(modes) > 1:
         problems.append(f"{', '.join(modes)}: only one of them at a time")
     if flags.resolve and not (flags.cfg or flags.help):
         problems.append("--resolve: goes with --cfg job or --help")
-    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
+    if flags.config_dir is not None and not os.path.isdir(flags.config_dir):
         problems.append(f"--config-dir: no directory {show(flags.config_dir)}")
     if problems:
         raise InvalidConfiguration(problems)

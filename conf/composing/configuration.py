@@ -21,6 +21,8 @@ from conf.schema.types import ABSENT, Config
 
 _KEPT = ("checkpoints", "pretraining/checkpoints")
 """Paths of a run that must not be overwritten."""
+_FIRST_FILES = 100_000
+"""Bytes that a disk must have free: Hydra ends in a traceback if it cannot write its own files."""
 _HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
 
 
@@ -62,7 +64,8 @@ def configure(composer: Composer, overrides: Sequence[str], job: int | None = No
     """Compose and check one run; a job of a sweep has a number."""
     try:
         run = settled(composer, overrides, partial(_inspected, composer, job))
-        if run.typed.get("resume") is None:
+        is_path = not any(problem.startswith("run_dir:") for problem in run.problems)
+        if is_path and run.typed.get("resume") is None:
             run.problems += _occupied(run.typed)
             if not run.problems and "extractor" in run.typed:
                 run.problems += missing_sources(run.typed)
@@ -102,10 +105,11 @@ def _occupied(typed: Config) -> Iterator[str]:
         yield f"run_dir: {run_dir} holds a run already; {remedy}"
     existing = next(path for path in (Path(run_dir), *Path(run_dir).parents) if path.exists())
     try:
-        with TemporaryFile(dir=existing):
-            pass
-    except OSError:
-        yield f"run_dir: {run_dir} cannot be made, as {existing} cannot be written to"
+        with TemporaryFile(dir=existing) as file:
+            file.write(bytes(_FIRST_FILES))
+    except OSError as error:
+        why = f"{existing} cannot be written to ({error.strerror})"
+        yield f"run_dir: {run_dir} cannot be made, as {why}"
 
 
 def _resumed(

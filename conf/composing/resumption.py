@@ -44,10 +44,13 @@ def scheduled(config: Mapping[str, Any]) -> list[str]:
 
 def runs_in(folder: Path) -> list[Path]:
     """List the runs under a folder, newest first."""
-    inner = (".hydra", "pretraining")  # of a run
-    found = [p for p in folder.rglob("config.yaml") if p.is_file() and p.parent.name not in inner]
-    newest_first = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-    return [path.parent for path in newest_first]
+    written: dict[Path, float] = {}
+    for place, folders, files in os.walk(folder):
+        if "config.yaml" in files:
+            with suppress(FileNotFoundError):  # another process removed the run
+                written[Path(place)] = Path(place, "config.yaml").stat().st_mtime
+        folders[:] = [name for name in folders if name not in (".hydra", "pretraining")]  # of a run
+    return sorted(written, key=written.__getitem__, reverse=True)
 
 
 def stored_configuration(run: Path) -> Config:

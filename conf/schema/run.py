@@ -17,9 +17,11 @@ from conf.schema.study import EngineOptions, SearchOptions
 from conf.schema.types import (
     ABSENT,
     Config,
+    Copies,
     Count,
     Device,
     EnvironmentId,
+    FrameStack,
     Free,
     ImageLayout,
     InfoKey,
@@ -56,13 +58,13 @@ class EnvironmentOptions(Options):
     id: EnvironmentId
     kwargs: Free
     packages: list[Module]
-    num_envs: PositiveCount
+    num_envs: Copies
     vectorization: Literal["sync", "async", "native"]
     on_failure: Literal["stop", "restart"]
     step_timeout: Positive | None
     time_limit: PositiveCount | None
     life_loss: bool
-    frame_stack: PositiveCount
+    frame_stack: FrameStack
     image_layout: ImageLayout
     previous_action: bool
     previous_reward: bool

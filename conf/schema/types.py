@@ -128,6 +128,8 @@ _BACKBONES = ("actor", "critic")
 
 Count = Annotated[int, Range(">= 0")]
 PositiveCount = Annotated[int, Range(">= 1")]
+Copies = Annotated[int, Range(">= 1", "<= 1000000")]
+FrameStack = Annotated[int, Range(">= 1", "<= 10000")]
 NonNegative = Annotated[float, Range(">= 0")]
 Bins = Annotated[int, Range(">= 3")]
 Positive = Annotated[float, Range("> 0")]
@@ -141,8 +143,8 @@ Module = Annotated[
 ]
 InfoKey = Annotated[str, Text(r"[\w./-]+", "a key of info", "keys of info")]
 LossName = Annotated[str, Text(r"[a-z_]\w*", "the name of a loss", "names of losses")]
-Path = Annotated[str, Text(r".*\S.*", "a path", "paths")]
-EnvironmentId = Annotated[str, Text(r"[^\s=]+", "a Gymnasium id such as CartPole-v1")]
+Path = Annotated[str, Text(r"(?!.*[^/]{256}).*\S.*", "a path", "paths")]
+EnvironmentId = Annotated[str, Text(r"[^\s=]{1,200}", "a Gymnasium id such as CartPole-v1")]
 Device = Annotated[str, Text(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:<number>")]
 
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu", "leaky_relu", "sigmoid"]

@@ -166,7 +166,7 @@ def joint_actions(space: gymnasium.Space[Any]) -> int:
     if count > MOST_JOINT_ACTIONS:
         raise ValueError(
             f"action space {space}: its choices are {count:,} actions together, more than the "
-            f"{MOST_JOINT_ACTIONS:,} that can have a value each (agent=dqn, agent=pqn); use "
+            f"{MOST_JOINT_ACTIONS:,} that can have a value each (agent=dqn, pqn, sac); use "
             "agent=ppo, which makes each choice by itself"
         )
     return count

@@ -54,6 +54,10 @@ def test_with_pandas_it_is_a_data_frame(runs: Path, expected) -> None:
     assert means.to_dict() == {"GRU": 75.0, "NoMemory": 76.0}
 
 
+def test_a_tag_may_stand_alone(runs: Path) -> None:
+    assert len(neurl.results(str(runs), tags=RETURN)) == 4
+
+
 def test_all_scalars_are_the_default(runs: Path, monkeypatch) -> None:
     monkeypatch.chdir(runs.parent)
     table = neurl.results()

@@ -1,18 +1,28 @@
 """What cannot be run is refused in one line: where, what is expected, what was meant."""
 
+import functools
 import pickle
 import re
 from pathlib import Path
 
 import pytest
 
-from conf.composing.command_line import InvalidConfiguration, check
+from conf.composing.command_line import InvalidConfiguration, check, launch
+
+LONG = 256 * "x"
 
 # The command line, and what its refusal must say.
 WRONG = [
     ("sede=1", "sede: unknown key; did you mean seed?"),
     ("+unknown=1", "unknown: unknown key"),
     ("++agent.unknown=1", "agent.unknown: unknown key"),
+    ("+optimizer.foo=1", "optimizer.foo: unknown key\n"),
+    ("optimizer.groups.foo.learning_rate=1", "optimizer.groups.foo: unknown key\n"),
+    ("gradients.foo=[actor]", "gradients.foo: unknown key\n"),
+    ("gradients=[actor]", "gradients: expected a mapping, got a list\n"),
+    ("env.kwargs=[1]", "env.kwargs: expected a mapping, got a list\n"),
+    ("env.num_envs=1e9", "env.num_envs: expected an integer >= 1 and <= 1000000"),
+    ("env.frame_stack=1e9", "env.frame_stack: expected an integer >= 1 and <= 10000"),
     ("agent.clip_rang=0.1", "agent.clip_rang: unknown key; did you mean agent.clip_range?"),
     ("clip_range=0.1", "clip_range: unknown key; did you mean agent.clip_range?"),
     ("agent.learning_rate=1", "did you mean optimizer.learning_rate?"),
@@ -221,6 +231,12 @@ WRONG = [
     ("policy_head=mlp", "policy_head: expected one of auto, categorical, deterministic, gaussian"),
     ("critic.memory=lstm", "a choice is written memory@critic.memory=lstm"),
     ("critic.extractor.hidden_sizes=[3]", "choose one first with extractor@critic.extractor="),
+    (
+        "pomdp.noise.std=0.5",
+        "pomdp.noise._target_: missing; expected the dotted name of a class; choose it first with "
+        "pomdp=noise\n",
+    ),
+    ("auxiliary.vae.weight=1", "choose it first with auxiliary=vae\n"),
     ("extractor@critic=mlp", "extractor@critic.extractor"),
     ("foo@bar=mlp", "'foo' does not exist"),
     ("+agent=ppo", "a group is chosen without a plus: agent=ppo"),
@@ -240,6 +256,11 @@ WRONG = [
     ("seed=${nothing}", "seed: Interpolation key 'nothing' not found"),
     ("run_dir=${nothing}", "run_dir: Interpolation key 'nothing' not found"),
     ("run_dir=", "run_dir: expected a path"),
+    (f"run_dir={LONG}", "; a file's name has at most 255 letters"),
+    (f"init_from={LONG}", "; a file's name has at most 255 letters"),
+    (f"env.id={LONG[:220]}", "env.id: expected a Gymnasium id such as CartPole-v1"),
+    (LONG, "expected key=value"),
+    (f"--config-dir|{LONG}", "--config-dir: no directory"),
     ("hydra.run.dir=x", "hydra.run.dir: derived from run_dir"),
     ("hydra.nope=3", "hydra.nope"),
     ("hydra/launcher=nope", "hydra/launcher/nope"),
@@ -360,6 +381,30 @@ def test_every_problem_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> No
     }
 
 
+def test_ctrl_c_while_the_command_line_is_checked_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("conf.composing.command_line.check", interrupted)
+    with pytest.raises(SystemExit) as end:
+        launch(print)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk of Linux's")
+def test_run_on_a_full_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    full = functools.partial(Path.open, Path("/dev/full"), "wb")
+    monkeypatch.setattr("conf.composing.configuration.TemporaryFile", lambda dir: full())
+    (line,) = refusal(["run_dir=x"], capsys)
+    assert line.startswith("run_dir: x cannot be made, as . cannot be written to (No space left")
+
+
 def test_a_refusal_reaches_another_process() -> None:
     refusal = pickle.loads(pickle.dumps(InvalidConfiguration(["a: 1", "b: 2", "a: 1"])))
     assert refusal.problems == ["a: 1", "b: 2"]
@@ -371,6 +416,11 @@ def test_word_with_a_space_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert refusal(split, capsys) == [
         "extractor.hidden_sizes: the shell split the value; "
         "quote it: 'extractor.hidden_sizes=[64, 64, 32]'"
+    ]
+    split = ["env.curriculum=[{until:", "-5,", "kwargs:", "{a:", "1}}]", "-m", "seed=1"]
+    assert refusal(split, capsys) == [
+        "env.curriculum: the shell split the value; "
+        "quote it: 'env.curriculum=[{until: -5, kwargs: {a: 1}}]'"
     ]
     assert refusal(["a b"], capsys) == ["'a b': expected key=value"]
     assert refusal([""], capsys) == ["'': expected key=value, got an empty word"]

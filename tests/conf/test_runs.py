@@ -55,6 +55,9 @@ def test_resuming_takes_the_newest_and_no_directory_alone(runs, capsys) -> None:
 
 
 def test_a_folder_of_runs_lists_them(runs) -> None:
+    gone = Path("runs", "Task-v0", "removed meanwhile")
+    gone.mkdir()
+    (gone / "config.yaml").symlink_to("nowhere")
     with pytest.raises(ValueError, match="the newest runs there") as refusal:
         stored_configuration(Path("runs"))
     assert str(refusal.value).splitlines()[1:] == [f"  {run}" for run in reversed(runs)]

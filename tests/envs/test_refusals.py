@@ -85,6 +85,17 @@ def test_unsupported_actions_are_refused(registered, action_space, refusal, plai
     assert "expected a non-empty Discrete, MultiDiscrete, MultiBinary or Box" in message
 
 
+@pytest.mark.parametrize(
+    "action_space", [spaces.Discrete(10**9), spaces.MultiDiscrete([10**7, 10**7])], ids=str
+)
+def test_more_actions_than_networks_can_weigh_are_refused(
+    registered, action_space, refusal, plain
+) -> None:
+    message = refusal(id=registered(lambda: plain(action_space=action_space)))
+    assert f"the action space {action_space} is not supported" in message
+    assert "at most 1,000,000 actions of a choice" in message
+
+
 def test_a_native_environment_cannot_be_taken_apart(registered, refusal, plain) -> None:
     class Nested(NativeStub):
         def __init__(self, num_envs):

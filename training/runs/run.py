@@ -236,7 +236,8 @@ class Run:
                 f"no gradient was finite in {self.at.lost_iterations} updates in a row, from "
                 f"{self.at.lost_since:,} to {self.at.env_steps:,} steps; checkpoints/last is from "
                 f"before, at {self.saved_env_steps:,} steps. Lower optimizer.learning_rate or "
-                "optimizer.max_grad_norm, or set normalize_rewards=true"
+                "optimizer.max_grad_norm, or set normalize_rewards=true or "
+                "normalize_observations=true"
             )
 
     # ---- evaluation
