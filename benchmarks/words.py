@@ -44,11 +44,11 @@ def _on_policy(work: Throughput) -> list[str]:
 
 def _replaying(work: Replaying) -> list[str]:
     layers = f"[{work.hidden_size},{work.hidden_size}]"
-    network = ["env=cartpole", f"extractor.hidden_sizes={layers}", "extractor.activation=relu"]
+    network = ["env=cartpole", "extractor=mlp", f"extractor.hidden_sizes={layers}"]
     return [
         "agent=dqn",
         "value_head=huber",
-        *(_PONG if work.images else network),
+        *(_PONG if work.images else [*network, "extractor.activation=relu"]),
         f"env.num_envs={work.num_envs}",
         f"agent.train_frequency={work.train_frequency}",
         f"agent.replay_ratio={1 / work.steps_per_iteration}",

@@ -35,6 +35,9 @@ AGENTS = {
     "a2c": ["agent=a2c", "agent.rollout_length=8"],
     "pqn": [
         "agent=pqn",
+        "extractor=mlp",
+        "optimizer=adam",
+        "agent.td_lambda=0.9",
         "agent.rollout_length=16",
         "agent.num_minibatches=1",
         "agent.num_epochs=4",
@@ -42,6 +45,7 @@ AGENTS = {
     ],
     "dqn": [
         "agent=dqn",
+        "extractor=mlp",
         "agent.learning_starts=224",
         "agent.replay_ratio=0.25",
         "agent.batch_size=16",
@@ -113,10 +117,10 @@ def learner(agent: str) -> Learn:
     def learn(probe: str, *words: str, effort: float | None = None) -> neurl.Policy:
         if effort is None:
             effort = RECALL_EFFORT[agent] if probe == "Recall" else 1.0
+        words = tuple(w.replace("gae_lambda", LAMBDAS.get(agent, "gae_lambda")) for w in words)
         given = {word.partition("=")[0].lstrip("+") for word in words}
         if "extractor=flatten" in words:
             given.add("extractor.hidden_sizes")
-        words = tuple(w.replace("gae_lambda", LAMBDAS.get(agent, "gae_lambda")) for w in words)
         words = tuple(w for w in words if agent != "dqn" or not w.startswith("agent.gae_lambda"))
         own = {**AGENTS, **CRITICISING}[agent]
         if agent in CRITICISING:

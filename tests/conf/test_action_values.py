@@ -129,6 +129,20 @@ def test_accepted(words: list[str]) -> None:
     load(words)
 
 
+@pytest.mark.parametrize("agent", ["dqn", "pqn"])
+def test_values_of_actions_have_a_normalised_network_unless_another_is_chosen(agent: str) -> None:
+    usual = load([f"agent={agent}"]).extractor
+    assert (usual.activation, usual.normalization) == ("relu", "layer")
+    chosen = load([f"agent={agent}", "extractor=mlp"]).extractor
+    assert (chosen.activation, chosen.normalization) == ("tanh", "none")
+    assert load([f"agent={agent}", "extractor.hidden_sizes=[9]"]).extractor.hidden_sizes == [9]
+
+
+def test_pqn_has_its_published_optimizer_unless_another_is_chosen() -> None:
+    assert load(["agent=pqn"]).optimizer._target_ == "torch.optim.RAdam"
+    assert load(["agent=pqn", "optimizer=sgd"]).optimizer._target_ == "torch.optim.SGD"
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
