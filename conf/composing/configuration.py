@@ -64,9 +64,9 @@ def configure(composer: Composer, overrides: Sequence[str], job: int | None = No
     """Compose and check one run; a job of a sweep has a number."""
     try:
         run = settled(composer, overrides, partial(_inspected, composer, job))
-        is_path = not any(problem.startswith("run_dir:") for problem in run.problems)
-        if is_path and run.typed.get("resume") is None:
-            run.problems += _occupied(run.typed)
+        if run.typed.get("resume") is None:
+            if not any(problem.startswith("run_dir:") for problem in run.problems):
+                run.problems += _occupied(run.typed)
             if not run.problems and "extractor" in run.typed:
                 run.problems += missing_sources(run.typed)
         elif run.problems:
