@@ -25,6 +25,7 @@ from training.runs.run import Run
 from training.runs.session import pretraining_of, train_run
 from training.saving.archive import Archive
 from training.saving.checkpoint import load_checkpoint, part_of
+from training.saving.weights import read_tensors
 from training.stream.collect import Collector
 
 SMALL = [
@@ -153,6 +154,16 @@ def test_it_learns_and_keeps_the_smallest_held_out_loss(undisturbed, finished_ru
     assert len(returns) == 1  # of the same episodes each time
     updates = before.summary["updates"]
     assert updates == pytest.approx(3 * 200 / 16, abs=2)
+
+
+def test_its_best_weights_are_given_and_not_its_last(undisturbed, alone, tmp_path: Path) -> None:
+    """Of the run above they are the same: here another run's stand for the best."""
+    source, other = tmp_path / "run", alone("seed=5").directory
+    shutil.copytree(undisturbed.directory / "pretraining", source)
+    shutil.rmtree(source / "checkpoints" / "best")
+    shutil.copytree(other / "checkpoints" / "best", source / "checkpoints" / "best")
+    given = read_tensors("init_from", source)
+    assert_same(part_of(given, "agent.actor.extractor"), encoder_of(other))
 
 
 def test_its_episodes_are_not_the_agent_s(undisturbed) -> None:
