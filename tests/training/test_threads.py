@@ -74,3 +74,16 @@ def test_a_decoder_is_drawn_alike_on_every_number_of_threads(several) -> None:
         drawn.append(agent.decoder.state_dict())
     assert drawn[0].keys() == drawn[1].keys()
     assert all(torch.equal(tensor, drawn[1][name]) for name, tensor in drawn[0].items())
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "2000"), ("7", "7")])
+def test_threads_wait_briefly_from_before_torch_is_loaded(
+    given, kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenMP reads the variable once, as torch is loaded."""
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if given:
+        monkeypatch.setenv("GOMP_SPINCOUNT", given)
+    code = "import os, sys, neurl; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    told = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    assert told.split() == [kept, "False"]

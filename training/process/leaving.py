@@ -6,12 +6,15 @@ import sys
 import threading
 from collections.abc import Callable
 
+from training.process.machine import limit_spinning
+
 
 def leave(main: Callable[[], object]) -> None:
     """Call an entry point and end the process with its exit code.
 
     Python waits for every thread that is no daemon: for ever, if it is a simulator's.
     """
+    limit_spinning()
     code: str | int | None = 0
     try:
         main()

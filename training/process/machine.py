@@ -1,4 +1,4 @@
-"""Checks for displays, without importing torch or an environment."""
+"""Displays, and how threads wait, without importing torch or an environment."""
 
 import os
 import sys
@@ -27,6 +27,17 @@ def draw_in_memory() -> None:
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     if not _has_display():
         os.environ["SDL_VIDEODRIVER"] = "dummy"
+
+
+def limit_spinning() -> None:
+    """Let PyTorch's threads sleep soon when they wait for one another; call before torch starts.
+
+    GNU OpenMP's threads wait in a loop of some milliseconds. On cores that other processes use too,
+    this takes the time that the awaited thread needs: beside a busy process, PPO with a NatureCNN
+    ran on two threads at .54 of the speed of one, and at .83 with short loops, which are no slower
+    on idle cores.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def _has_display() -> bool:
