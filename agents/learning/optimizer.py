@@ -115,7 +115,7 @@ class Optimizer(nn.Module):
         merged = [(group, sum(sizes[part] for part in own)) for group, own in of_groups]
         self._groups, self._sizes = [group for group, _ in merged], [size for _, size in merged]
         self._flat_groups = self.flat.split(self._sizes)
-        self._pace_key: list[tuple[float, float]] = []
+        self._paces: dict[bool, tuple[list[tuple[float, float]], Pace]] = {}
         self._update_rules = [
             rule(parameters, group.weight_decay)
             for parameters, group in zip(self._flat_groups, self._groups, strict=True)
@@ -126,7 +126,7 @@ class Optimizer(nn.Module):
         """Rebuild the flat vector after the parameters were moved (to another device)."""
         self.flat = self._pack()
         self._flat_groups = self.flat.split(self._sizes)
-        self._pace_key = []
+        self._paces.clear()
 
     def _pack(self) -> Float[Tensor, " P"]:
         flat = torch.cat([_by_input(each.detach()).flatten() for each in self.trainable])
@@ -144,13 +144,15 @@ class Optimizer(nn.Module):
         for group in self._groups:
             trains = env_steps >= group.frozen_until and not (skips_delayed and group.is_delayed)
             key.append((group.learning_rate(progress), float(trains)))
-        if self._pace_key != key:
+        known, pace = self._paces.get(skips_delayed, ((), None))
+        if pace is None or known != key:
             rates, weights = self.flat.new_tensor(key).unbind(1)
             can_freeze = [each.frozen_until > 0 or each.is_delayed for each in self._groups]
             pairs = zip(weights.unbind(), can_freeze, strict=True)
             weighed = tuple(weight if own else None for weight, own in pairs)
-            self._pace_key, self._pace = key, Pace(rates.unbind(), weighed)
-        return self._pace
+            pace = Pace(rates.unbind(), weighed)
+            self._paces[skips_delayed] = key, pace
+        return pace
 
     def clip(
         self, gradients: Sequence[Tensor], active: Bool[Tensor, ""] | None
@@ -212,6 +214,9 @@ def _check_parts(parts: Mapping[str, Sequence[nn.Parameter]], groups: Mapping[st
     everything = [id(parameter) for parameters in parts.values() for parameter in parameters]
     if len(everything) != len(set(everything)):
         raise ValueError("a parameter belongs to two parts; each may be trained by one group only")
+    unknown = sorted(set(groups) - set(parts))
+    if unknown:
+        raise ValueError(f"optimizer.groups: no part {unknown[0]!r}; parts are {', '.join(parts)}")
     empty = sorted(part for part in groups if not any(p.requires_grad for p in parts[part]))
     if empty:
         raise ValueError(f"optimizer.groups.{empty[0]}: this part has nothing to train here")

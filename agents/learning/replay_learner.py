@@ -191,10 +191,10 @@ class ReplayLearner(Learner):
                     images = self._shift(window.observations, agent.generator)
                     window = replace(window, observations=images)
                 weights = None if weights is None else weights.to(device)
-                inputs = (window, weights, agent.noise())
+                noise = agent.noise()
                 if agent.networks.value_head.learns_support or (agent.is_watched and not number):
-                    observed = self._observe_targets(agent, *inputs)
-                result = step(*inputs)
+                    observed = self._observe_targets(agent, window, noise)
+                result = step(window, weights, noise)
                 if result.priorities is not None:
                     self.replay.update(sample.starts, result.priorities.cpu())
                 if self._polyak_rate < 1 and taken % self._updates_per_copy == 0:
@@ -212,9 +212,7 @@ class ReplayLearner(Learner):
             report["replay/priority_max"] = result.priorities.max()
         return report
 
-    def _observe_targets(
-        self, agent: Any, window: Trajectory, weights: Weights, noise: Any
-    ) -> dict[str, Tensor]:
+    def _observe_targets(self, agent: Any, window: Trajectory, noise: Any) -> dict[str, Tensor]:
         """Update the value heads' support from the targets, before a gradient step on them."""
         targets, valid = agent.detached(agent.targets, window, noise), window.valid[self.learnt]
         if targets is None:

@@ -154,6 +154,7 @@ class Replay:
         parts, is_first = arrays_of(trajectory.observations), trajectory.arrays["is_first"]
         ring, step, stacks, refilled = self._ring, self.cursor, self._stacks, None
         if ring is None:
+            self._layout.refuse_other(parts)
             ring = self._allocate()
             stacks.begin(ring, step, parts)
         elif np.count_nonzero(is_first[:2]):

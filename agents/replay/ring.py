@@ -54,7 +54,7 @@ class StepLayout:
     state_size: int
 
     def __post_init__(self) -> None:
-        """Sort the parts: a resumed run, which finds them in another order, packs them alike."""
+        """Sort the parts, so that equal observations are packed alike."""
         object.__setattr__(self, "parts", dict(sorted(self.parts.items())))
 
     @staticmethod
@@ -70,6 +70,21 @@ class StepLayout:
         is_float = head.action_dtype.is_floating_point
         action = Column(head.action_shape, np.dtype(np.float32 if is_float else np.int32))
         return StepLayout(parts, frame_stacks, action, state_size)
+
+    def refuse_other(self, parts: Mapping[str, Array]) -> None:
+        """Refuse observations that a stored step could not hold.
+
+        Raises:
+            ValueError: fractions, of a space of integers.
+        """
+        for name, part in parts.items():
+            stored = self.parts[name].dtype
+            if part.dtype.kind == "f" and stored.kind != "f":
+                part_name = f"part {name!r} of the " if name else ""
+                raise ValueError(
+                    f"{part_name}observation: its space has dtype {stored}, and the environment "
+                    f"sends {part.dtype}; give the space the dtype of what is sent"
+                )
 
     @property
     def packed(self) -> list[str]:

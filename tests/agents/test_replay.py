@@ -198,3 +198,16 @@ def test_a_deep_copy_draws_what_is_added_to_it(sampler) -> None:
     drawn = copied.sample(200, np.random.default_rng(0), importance_exponent=1.0).starts
     assert copied.num_windows == 16 == len(set(drawn.tolist()))
     assert original.num_windows == 8
+
+
+def test_fractions_of_a_space_of_integers_are_refused() -> None:
+    """A native environment may send another dtype than its space has."""
+    stream = Stream(2, seed=0, end=0.1)
+    layout = stream.layout(keeps_state=False)
+    (name, column), *_ = layout.parts.items()
+    bytes_ = replace(layout, parts={name: Column(column.shape, np.dtype(np.uint8))})
+    trajectory, _ = stream.collect(3)
+    halves = replace(trajectory, observations=trajectory.observations.float() / 2)
+    with pytest.raises(ValueError, match=r"^observation: .* dtype uint8, .* sends float32; give"):
+        make(stream, layout=bytes_).add(halves, None)
+    make(stream, layout=layout).add(trajectory, None)

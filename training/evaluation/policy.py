@@ -14,7 +14,7 @@ from envs.interface import Environments
 from envs.spaces import flatten_observation, one_line, reads_alike
 from envs.wrappers.action_mask import Masks
 from networks.mirror import Array
-from networks.observations import Shape, Shapes, any_part, with_mask
+from networks.observations import Arrays, Shape, Shapes, any_part, with_mask
 from training.building.backbones import read_space
 from training.building.environments import Source, build_environments, open_environments
 from training.building.extractors import Own
@@ -22,7 +22,6 @@ from training.evaluation.evaluation import Evaluation, Evaluator
 from training.exporting.acting import ActingPolicy
 from training.saving.checkpoint import prefixed, save_checkpoint
 from training.saving.files import write_configuration
-from training.stream.storage import Arrays
 
 
 class Policy:

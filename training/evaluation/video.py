@@ -42,21 +42,32 @@ def build_drawn(config: DictConfig, render_mode: RenderMode, *, key: str) -> Env
     single = with_values(config, env={"vectorization": "sync"})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium's, about modes and about its own window
-        with closing(build_environments(single, num_envs=1, for_acting=True)) as undrawn:
-            modes = undrawn.metadata.get("render_modes", [])
-        # Gymnasium shows frames in a window of its own.
-        if not {"rgb_array", render_mode} & {*modes}:
-            offered = f"offers {', '.join(modes)}" if modes else "draws nothing"
-            raise ValueError(f"{name} has no render mode {render_mode}: it {offered}")
-        drawn = build_environments(with_values(single, env=own), num_envs=1, for_acting=True)
+        try:
+            drawn = build_environments(with_values(single, env=own), num_envs=1, for_acting=True)
+        except ValueError:
+            with closing(build_environments(single, num_envs=1, for_acting=True)) as plain:
+                _refuse_undrawn(name, render_mode, plain)
+            raise
     try:  # a rendering package may be missing
+        _refuse_undrawn(name, render_mode, drawn)
         drawn.reset(seed=0)
         if render_mode == "rgb_array":
             frame_of(drawn)
     except (DrawingFailure, EnvironmentFailure) as error:
         drawn.close()
         raise ValueError(f"{name} cannot be drawn: {error}") from error
+    except ValueError:
+        drawn.close()
+        raise
     return drawn
+
+
+def _refuse_undrawn(name: str, mode: RenderMode, environments: Environments) -> None:
+    """Refuse an environment without the mode, nor frames that Gymnasium shows in its own window."""
+    modes = environments.metadata.get("render_modes", [])
+    if "rgb_array" not in modes and mode not in modes:
+        offered = f"offers {', '.join(modes)}" if modes else "draws nothing"
+        raise ValueError(f"{name} has no render mode {mode}: it {offered}")
 
 
 class DrawingFailure(RuntimeError):

@@ -316,7 +316,8 @@ class Run:
         return is_best
 
     def _finish(self) -> None:
-        self._miss_numbers([], least=1)
+        if self._session.saved is None and self._agent.minimizes is None:
+            self._miss_numbers([], least=1)  # of all its episodes, and of the agent's own
         self._save_last()
         self._log()
         self._show()

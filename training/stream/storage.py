@@ -10,10 +10,7 @@ from torch import Tensor
 from agents.trajectory import Trajectory
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
-from networks.observations import Observations, any_part, map_observations, parts_of
-
-Arrays = Array | dict[str, Array]
-"""A batch of observations, or of each of their parts by name."""
+from networks.observations import Arrays, Observations, any_part, map_observations, parts_of
 
 
 class StepRow(NamedTuple):
