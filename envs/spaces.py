@@ -53,7 +53,8 @@ def check_spaces(observation_space: Space[Any], action_space: Space[Any]) -> Non
             f"the action space {one_line(action_space)} is not supported; "
             f"expected a non-empty {_ACTIONS}. A wrapper in env.wrappers can convert it"
         )
-    most = int(np.max(getattr(action_space, "nvec", getattr(action_space, "n", 0))))
+    choices = getattr(action_space, "nvec", 0)
+    most = action_space.n if isinstance(action_space, spaces.Discrete) else np.max(choices)
     if most > MAX_OPTIONS:
         raise ValueError(
             f"the action space {one_line(action_space)} is not supported: networks weigh at most "

@@ -351,6 +351,17 @@ def test_replayed_actions_are_told_apart(words: list[str]) -> None:
 PROBED_BELOW = [("ppo", "false"), ("ppo", "true"), ("pqn", "false")]
 
 
+@pytest.mark.parametrize("agent", ["dqn", "pqn"])
+def test_agents_of_values_learn_by_the_network_they_choose(
+    agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ("extractor=mlp", "optimizer=adam", "agent.td_lambda=0.9")
+    monkeypatch.setitem(AGENTS, agent, [word for word in AGENTS[agent] if word not in chosen])
+    policy = learner(agent)("ObservationActionReward")
+    assert "LayerNorm" in str(policy.agent.actor)
+    assert score(policy, episodes=40) > 0.95
+
+
 def test_values_in_two_streams_tell_actions_apart() -> None:
     policy = learner("pqn")("ObservationActionReward", "agent.dueling=true", "value_head=hl_gauss")
     assert score(policy) > 0.95

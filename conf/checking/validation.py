@@ -27,6 +27,7 @@ from conf.schema.types import (
     Config,
     Free,
     Parts,
+    Path,
     Target,
     broken,
     by_path,
@@ -112,7 +113,7 @@ def _hint(path: str, value: Any, expected: Any) -> str:
         return f"; a list is written [{str(value).strip('()[]')}]"
     if not isinstance(value, str):
         return ""
-    if any(len(name) > 255 for name in value.split("/")):
+    if Path in (expected, kind) and any(len(name) > 255 for name in value.split("/")):
         return "; a file's name has at most 255 letters"
     if get_origin(expected) is Literal:
         return did_you_mean(value, [kind, *others])

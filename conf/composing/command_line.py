@@ -178,8 +178,9 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-c", "--cfg", choices=["job", "hydra", "all"])
     parser.add_argument("-i", "--info", nargs="?", const="all")
     flags, unknown = parser.parse_known_intermixed_args(list(argv))
-    problems = list(split_problems([word for word in argv if word in (*flags.overrides, *unknown)]))
-    problems = problems or [flag_problem(flag) for flag in unknown]  # -1, of a list that was split
+    split = [word for word in unknown if not word.startswith("--")]  # -1, of a list
+    problems = list(split_problems([word for word in argv if word in (*flags.overrides, *split)]))
+    problems += [flag_problem(flag) for flag in unknown if not (problems and flag in split)]
     names = ("run", "multirun", "cfg", "shell_completion", "info")
     modes = [f"--{name.replace('_', '-')}" for name in names if getattr(flags, name)]
     if len(modes) > 1:

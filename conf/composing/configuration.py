@@ -1,5 +1,6 @@
 """The configuration of one run: composed, resolved, checked, typed, read-only."""
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from conf.schema.types import ABSENT, Config
 
 _KEPT = ("checkpoints", "pretraining/checkpoints")
 """Paths of a run that must not be overwritten."""
+_NAME_BYTES = 255
+"""Of a folder's name, on most disks."""
 _FIRST_FILES = 100_000
 """Bytes that a disk must have free: Hydra ends in a traceback if it cannot write its own files."""
 _HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
@@ -100,10 +103,14 @@ def _occupied(typed: Config) -> Iterator[str]:
     run_dir = typed.get("run_dir")
     if not isinstance(run_dir, str):
         return
+    folders = (Path(run_dir), *Path(run_dir).parents)
+    if max(len(os.fsencode(folder.name)) for folder in folders) > _NAME_BYTES:
+        yield f"run_dir: {run_dir} cannot be made: a name has at most {_NAME_BYTES} bytes"
+        return
     if any(any(Path(run_dir).glob(f"{kept}/*/manifest*.json")) for kept in _KEPT):
         remedy = f"resume it: resume={run_dir}, or choose another"
         yield f"run_dir: {run_dir} holds a run already; {remedy}"
-    existing = next(path for path in (Path(run_dir), *Path(run_dir).parents) if path.exists())
+    existing = next(folder for folder in folders if os.path.exists(folder))
     try:
         with TemporaryFile(dir=existing) as file:
             file.write(bytes(_FIRST_FILES))

@@ -162,9 +162,14 @@ class _Presets:
         return {key: (f"{key}=null", "") for key in keys if is_another}
 
     def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> Config:
-        """Compose the options for a place, and for its parents, with only a task."""
+        """Compose the options for a place, for its parents, with only a task and the agent."""
         usual = self.composer.options([*self.hydra, *task])
         own = {g: o for g, o in options.items() if o is not None and lies_under(place, [_place(g)])}
+        agent = options.get("agent")
+        if place and isinstance(agent, str):  # it brings values for the options that it chooses
+            brought = self.composer.options([*self.hydra, *task, f"agent={agent}"])
+            if all(brought.get(group) == option for group, option in own.items()):
+                own["agent"] = agent
         own = {group: option for group, option in own.items() if usual.get(group) != option}
         first = [written(group, option) for group, option in own.items() if group in usual]
         known = {*GROUPS, *self.composer.options([*self.hydra, *task, *first])}

@@ -49,7 +49,7 @@ def runs_in(folder: Path) -> list[Path]:
         if "config.yaml" in files:
             with suppress(FileNotFoundError):  # another process removed the run
                 written[Path(place)] = Path(place, "config.yaml").stat().st_mtime
-        folders[:] = [name for name in folders if name not in (".hydra", "pretraining")]  # of a run
+            folders[:] = [name for name in folders if name not in (".hydra", "pretraining")]
     return sorted(written, key=written.__getitem__, reverse=True)
 
 
@@ -62,11 +62,13 @@ def stored_configuration(run: Path) -> Config:
     path = run / "config.yaml"
     try:
         config = read_yaml(path)
-    except FileNotFoundError as error:
+    except OSError as error:
+        if os.path.exists(path):
+            raise ValueError(f"{path} is damaged: {error}") from error
         problem, found = f"no run in {run}: {path.name} is missing", runs_in(run)[:_LISTED]
         listed = "; the newest runs there:" if found else ""
         raise ValueError("\n  ".join([problem + listed, *map(str, found)])) from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged: it holds no configuration")

@@ -173,12 +173,15 @@ def as_number(reward: Any) -> float:
     Raises:
         ValueError: it is not a single number.
     """
-    if isinstance(reward, float):
+    if not isinstance(reward, float | int):
+        array = _array_of(reward)
+        if array.size != 1 or array.dtype.kind not in "fiub":
+            raise ValueError(f"the reward is {shown(reward)}, expected one number")
+        reward = array.item()
+    try:
         return float(reward)
-    array = _array_of(reward)  # of objects, for an integer that no float can hold
-    if array.size != 1 or array.dtype.kind not in "fiub":
-        raise ValueError(f"the reward is {shown(reward)}, expected one number")
-    return float(array.item())
+    except OverflowError:
+        raise ValueError("the reward is an integer that no float can hold") from None
 
 
 def not_finite(number: float) -> str:

@@ -180,6 +180,8 @@ class MaskVelocity(Mask):
             velocities, forces = list(dimensions), []
         others = sorted({*range(size)} - {*velocities})
         hidden = velocities + forces if keep == "positions" else others
+        if not hidden:
+            raise ValueError(f"{self._key}: keep={keep} hides nothing of {size} dimensions")
         super().__init__(env, keys=None, dimensions=hidden)
 
 

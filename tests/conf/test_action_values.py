@@ -189,3 +189,11 @@ def test_single_environments_of_python_keep_their_defaults() -> None:
     assert has_key(["agent=pqn"], "agent.num_minibatches")
     for agent in ("dqn", "pqn"):
         load([f"agent={agent}", "env.num_envs=1", *["agent.num_minibatches=1"] * (agent == "pqn")])
+
+
+@pytest.mark.filterwarnings("ignore:experiment=.*left out")
+def test_an_agent_brings_its_learning_rate_to_an_experiment_of_another() -> None:
+    """pqn.yaml has one for short runs, radam.yaml one for millions of steps."""
+    own = load(["agent=pqn"]).optimizer
+    assert load(["experiment=cartpole", "agent=pqn"]).optimizer == own
+    assert own.learning_rate != load(["optimizer=radam"]).optimizer.learning_rate

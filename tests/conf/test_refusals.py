@@ -258,6 +258,7 @@ WRONG = [
     ("run_dir=", "run_dir: expected a path, got ''\n"),
     (f"run_dir={LONG}", "; a file's name has at most 255 letters"),
     (f"init_from={LONG}", "; a file's name has at most 255 letters"),
+    (f"run_dir='{130 * 'é'}'", "a name has at most 255 bytes"),
     (f"env.id={LONG[:220]}", "env.id: expected a Gymnasium id such as CartPole-v1"),
     (LONG, "expected key=value"),
     (f"--config-dir|{LONG}", "--config-dir: no directory"),

@@ -95,6 +95,11 @@ def test_dimensions_must_fit(dimensions: list[int]) -> None:
         MaskVelocity(Stub(4), dimensions=dimensions)
 
 
+def test_something_must_be_hidden() -> None:
+    with pytest.raises(ValueError, match=r"velocity: keep=velocities hides nothing of 2 dimens"):
+        MaskVelocity(Stub(2), dimensions=[0, 1], keep="velocities")
+
+
 def test_only_vectors_have_dimensions() -> None:
     with pytest.raises(ValueError, match=r"^pomdp\.mask_velocity: .*Discrete\(16\)"):
         MaskVelocity(gymnasium.make("FrozenLake-v1"), dimensions=[0])
