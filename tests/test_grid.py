@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from tests.grid import (
 )
 from tests.support import OBSERVED, OF_AGENTS, TRAINED, cells
 from training.building.environments import build_environments
+from training.exporting.export import Unexportable, export_run
 from training.runs.session import train_run
 from training.saving.checkpoint import files_of, load_checkpoint, open_checkpoint
 
@@ -155,3 +157,18 @@ def test_combination_trains_goes_on_and_comes_back(
 @pytest.mark.grid
 def test_every_cell_of_the_support_table(cell: Combination, tmp_path: Path) -> None:
     assert_works(cell, tmp_path)
+
+
+@pytest.mark.grid
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=label)
+def test_every_combination_is_exported(combination: Combination, tmp_path: Path) -> None:
+    """By its file alone, a policy acts as its run does; exporting refuses a larger difference."""
+    run = tmp_path / "run"
+    train(load([*words(combination), f"run_dir={run}"]), run)
+    asked = {"run": str(run), "checkpoint": "last", "directory": None, "trusted_packages": []}
+    format = "onnx"
+    if combination["precision"] == "bf16":
+        with pytest.raises(Unexportable, match=r"^format=onnx: precision=bf16 .*use format=torch$"):
+            export_run(SimpleNamespace(format=format, **asked))
+        format = "torch"
+    assert export_run(SimpleNamespace(format=format, **asked)).difference <= 1e-5

@@ -86,7 +86,7 @@ class ImageRows(nn.Module):
     def forward(self, rows: Float[Tensor, "N *O"]) -> Float[Tensor, "N C H W"]:
         """Move frames and channels first, in channels-last memory."""
         if not self.is_last:
-            images = rows.reshape(len(rows), self.channels, *self.size)
+            images = rows.reshape(-1, self.channels, *self.size)
         elif rows.ndim == 5:  # [N, frames, H, W, C]
             images = rows.permute(0, 1, 4, 2, 3).flatten(1, 2)
         else:

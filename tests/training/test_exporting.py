@@ -91,6 +91,31 @@ class Goals(Steady):
         return {"observation": np.full(3, self.steps / 9, np.float32), "desired_goal": 2}
 
 
+class Pictures(Steady):
+    """Images with their channels first, as stacks of Atari's frames are."""
+
+    observation_space = spaces.Box(0, 255, (4, 12, 12), np.uint8)
+
+    def shown(self):
+        return np.full((4, 12, 12), 20 * self.steps, np.uint8)
+
+
+def test_images_with_channels_first_are_traced_too(tmp_path: Path) -> None:
+    gymnasium.register("test/Pictures-v0", Pictures)
+    small = ["extractor=cnn", "extractor.filters=[4]", "extractor.hidden_sizes=[8]"]
+    try:
+        made = exported(trained(tmp_path / "run", *ON_POLICY, "env.id=test/Pictures-v0", *small))
+    finally:
+        del gymnasium.registry["test/Pictures-v0"]
+    assert made.difference <= 1e-5
+
+
+def test_bfloat16_has_no_onnx(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", *POLICIES["ppo"], "precision=bf16")
+    with pytest.raises(Unexportable, match=r"^format=onnx: precision=bf16 .* use format=torch$"):
+        exported(run, format="onnx")
+
+
 @pytest.mark.parametrize(
     "words", [["task=memory", "memory=gru"], ["env.id=test/Goals-v0"]], ids=["codes", "parts"]
 )

@@ -62,6 +62,9 @@ def export_run(config: DictConfig) -> Exported:
     directory = run / "export" if config.directory is None else Path(config.directory)
     trusted = config.trusted_packages
     run_config, agent = load_agent(run, checkpoint=checkpoint, trusted_packages=trusted)
+    if format == "onnx" and run_config.precision == "bf16":
+        told = "precision=bf16 is bfloat16, which ONNX Runtime has no layers for on a CPU"
+        raise Unexportable(f"format=onnx: {told}; use format=torch")
     played = _recorded(run_config, agent)
     inputs, outputs = played[0]
     path, made = directory / _FILES[format], directory / f"new-{_FILES[format]}"
@@ -140,9 +143,10 @@ def _write(policy: ActingPolicy, inputs: Inputs, format: str, path: Path) -> Act
                 torch.export.save(program, path)
                 return _acting_in_torch(path, list(parts), is_single="" in parts)
             _to_onnx(program, list(inputs)).save(path)
+            return _acting_in_onnx(path)
     except Exception as error:
+        path.unlink(missing_ok=True)
         raise Unexportable(f"format={format}: cannot be exported: {one_line(error)}") from error
-    return _acting_in_onnx(path)
 
 
 def _require_onnx() -> None:
