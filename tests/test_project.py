@@ -24,6 +24,7 @@ def install(site: Path, *, distribution: str, package: str, packaged: bool = Tru
         (metadata / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
         )
+        (metadata / "top_level.txt").write_text(f"{package}\n")  # Python 3.10 reads nothing else
         (metadata / "RECORD").write_text(f"{package}/__init__.py,,\n{metadata.name}/METADATA,,\n")
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from contextlib import ExitStack
+from importlib import metadata
 from pathlib import Path
 
 import gymnasium
@@ -72,7 +73,7 @@ def test_summary_tells_everything(run) -> None:
         count for part, count in summary["parameters"].items() if part != "total"
     )
     assert (summary["seed"], summary["num_threads"]) == (0, 1)
-    assert summary["versions"]["torch"] == torch.__version__
+    assert summary["versions"]["torch"] == metadata.version("torch")
     assert 0 < summary["training_seconds"] <= summary["wall_seconds"]
     assert summary["pretraining_seconds"] == 0
     assert 50 < summary["peak_memory_mib"] < 2**20  # torch alone takes more
