@@ -79,7 +79,10 @@ def build_agent(
         network.to(device)
         for module in network.modules():
             if isinstance(module, Backbone | Head | CriticLayers):
-                module.half_precision = config.precision == "bf16"
+                is_half = config.precision == "bf16"
+                if isinstance(module, Backbone):  # where nothing is rounded, act in numpy
+                    is_half = is_half and any(True for _ in module.extractor.parameters())
+                module.half_precision = is_half
     setup = Setup(
         optimizer=optimizer_factory(config),
         gradients=plain(config.gradients),
