@@ -79,10 +79,9 @@ def build_agent(
         network.to(device)
         for module in network.modules():
             if isinstance(module, Backbone | Head | CriticLayers):
-                is_half = config.precision == "bf16"
-                if isinstance(module, Backbone):  # where nothing is rounded, act in numpy
-                    is_half = is_half and any(True for _ in module.extractor.parameters())
-                module.half_precision = is_half
+                # An extractor without weights rounds nothing, and acts in numpy.
+                rounds = not isinstance(module, Backbone) or [*module.extractor.parameters()]
+                module.half_precision = config.precision == "bf16" and bool(rounds)
     setup = Setup(
         optimizer=optimizer_factory(config),
         gradients=plain(config.gradients),
