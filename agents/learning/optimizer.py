@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -115,7 +117,7 @@ class Optimizer(nn.Module):
         merged = [(group, sum(sizes[part] for part in own)) for group, own in of_groups]
         self._groups, self._sizes = [group for group, _ in merged], [size for _, size in merged]
         self._flat_groups = self.flat.split(self._sizes)
-        self._paces: dict[bool, tuple[list[tuple[float, float]], Pace]] = {}
+        self._pace: Pace | None = None
         self._update_rules = [
             rule(parameters, group.weight_decay)
             for parameters, group in zip(self._flat_groups, self._groups, strict=True)
@@ -126,7 +128,7 @@ class Optimizer(nn.Module):
         """Rebuild the flat vector after the parameters were moved (to another device)."""
         self.flat = self._pack()
         self._flat_groups = self.flat.split(self._sizes)
-        self._paces.clear()
+        self._pace = None
 
     def _pack(self) -> Float[Tensor, " P"]:
         flat = torch.cat([_by_input(each.detach()).flatten() for each in self.trainable])
@@ -139,20 +141,24 @@ class Optimizer(nn.Module):
     # ---- a gradient step
 
     def pace(self, progress: float, env_steps: int, *, skips_delayed: bool = False) -> Pace:
-        """Return learning rates and freezing of every group; the same tensors until they change."""
+        """Return learning rates and freezing of every group, in tensors that are used again."""
         key: list[tuple[float, float]] = []
         for group in self._groups:
             trains = env_steps >= group.frozen_until and not (skips_delayed and group.is_delayed)
             key.append((group.learning_rate(progress), float(trains)))
-        known, pace = self._paces.get(skips_delayed, ((), None))
-        if pace is None or known != key:
-            rates, weights = self.flat.new_tensor(key).unbind(1)
+        if self._pace is None:
+            numbers = self.flat.new_zeros(len(key), 2)
+            # On the CPU written as an array, without operations on tensors.
+            self._numbers: Any = numbers.numpy() if numbers.is_cpu else numbers
+            rates, weights = numbers.unbind(1)
             can_freeze = [each.frozen_until > 0 or each.is_delayed for each in self._groups]
             pairs = zip(weights.unbind(), can_freeze, strict=True)
             weighed = tuple(weight if own else None for weight, own in pairs)
-            pace = Pace(rates.unbind(), weighed)
-            self._paces[skips_delayed] = key, pace
-        return pace
+            self._pace, self._pace_key = Pace(rates.unbind(), weighed), [(0.0, 0.0)] * len(key)
+        if self._pace_key != key:
+            self._pace_key = key
+            self._numbers[:] = key if isinstance(self._numbers, np.ndarray) else torch.tensor(key)
+        return self._pace
 
     def clip(
         self, gradients: Sequence[Tensor], active: Bool[Tensor, ""] | None

@@ -212,14 +212,13 @@ class ReplayLearner(Learner):
             report["replay/priority_max"] = result.priorities.max()
         return report
 
-    def _observe_targets(self, agent: Any, window: Trajectory, noise: Any) -> dict[str, Tensor]:
+    def _observe_targets(self, agent: Any, window: Trajectory, noise: Any) -> Any:
         """Update the value heads' support from the targets, before a gradient step on them."""
         targets, valid = agent.detached(agent.targets, window, noise), window.valid[self.learnt]
         if targets is None:
             return {}
         self.target_network.copies[1].observe(targets, valid)
-        observed: dict[str, Tensor] = self._networks.value_head.observe(targets, valid)
-        return observed
+        return self._networks.value_head.observe(targets, valid)
 
     # ---- reading windows
 

@@ -80,10 +80,9 @@ class StepLayout:
         for name, part in parts.items():
             stored = self.parts[name].dtype
             if part.dtype.kind == "f" and stored.kind != "f":
-                part_name = f"part {name!r} of the " if name else ""
                 raise ValueError(
-                    f"{part_name}observation: its space has dtype {stored}, and the environment "
-                    f"sends {part.dtype}; give the space the dtype of what is sent"
+                    f"{f'observation {name}'.strip()}: its space has dtype {stored}, "
+                    f"and the environment sends {part.dtype}; give the space that dtype"
                 )
 
     @property
