@@ -22,7 +22,7 @@ if (_message := shadowed(Path(__file__).parent)) is not None:
     raise ImportError(_message)
 
 from conf.schema.layout import PREFIX
-from training.process.machine import limit_spinning
+from training.process.machine import configure_torch
 
 if TYPE_CHECKING:
     from analysis.curves import Frame
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from training.runs.fit import build, fit
     from training.tracking.trackers import TrackedRun, Tracker
 
-limit_spinning()
+configure_torch()
 
 __all__ = ["Callback", "Environment", "Evaluation", "Policy", "TrainingProgress"]
 __all__ += ["TrackedRun", "Tracker", "build", "fit", "load", "results"]

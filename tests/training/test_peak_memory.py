@@ -1,5 +1,6 @@
 """The largest resident memory of a run's process."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,20 @@ def test_the_largest_of_all_sessions_counts(monkeypatch) -> None:
     third = Progression.from_state_dict({**second, "earlier_peak_mib": None})
     assert third.summary()["peak_memory_mib"] == 200
     assert Progression().summary()["peak_memory_mib"] is None
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+PROGRAM = """
+from training.process.memory import keep_freed_memory
+keep_freed_memory()
+print(open("/proc/self/smaps").read())
+"""
+
+
+@pytest.mark.skipif(not HUGE_PAGES.exists(), reason="Linux alone has them, and not everywhere")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries take no settings")
+def test_the_heap_grows_in_huge_pages() -> None:
+    told = subprocess.check_output([sys.executable, "-c", PROGRAM], cwd=ROOT, text=True)
+    of_heap = told.rpartition("[heap]")[2]  # the last of its mappings
+    flags = next(line for line in of_heap.splitlines() if line.startswith("VmFlags:"))
+    assert "hg" in flags.split()

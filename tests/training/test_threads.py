@@ -76,14 +76,15 @@ def test_a_decoder_is_drawn_alike_on_every_number_of_threads(several) -> None:
     assert all(torch.equal(tensor, drawn[1][name]) for name, tensor in drawn[0].items())
 
 
-@pytest.mark.parametrize(("given", "kept"), [(None, "2000"), ("7", "7")])
-def test_threads_wait_briefly_from_before_torch_is_loaded(
-    given, kept, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """OpenMP reads the variable once, as torch is loaded."""
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    if given:
-        monkeypatch.setenv("GOMP_SPINCOUNT", given)
-    code = "import os, sys, neurl; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
-    told = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
-    assert told.split() == [kept, "False"]
+@pytest.mark.parametrize("given", [{}, {"GOMP_SPINCOUNT": "7", "THP_MEM_ALLOC_ENABLE": "0"}])
+def test_torch_is_configured_before_it_is_loaded(given, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the variables once, as it is loaded."""
+    usual = {"GOMP_SPINCOUNT": "2000", "THP_MEM_ALLOC_ENABLE": "1"}
+    for name in usual:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    told = f"*map(os.environ.get, {list(usual)}), 'torch' in sys.modules"
+    code = f"import os, sys, neurl; print({told})"
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    assert printed.split() == [*(usual | given).values(), "False"]

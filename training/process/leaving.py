@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from training.process.machine import limit_spinning
+from training.process.machine import configure_torch
 
 
 def leave(main: Callable[[], object]) -> None:
@@ -14,7 +14,7 @@ def leave(main: Callable[[], object]) -> None:
 
     Python waits for every thread that is no daemon: for ever, if it is a simulator's.
     """
-    limit_spinning()
+    configure_torch()
     code: str | int | None = 0
     try:
         main()
