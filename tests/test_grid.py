@@ -34,6 +34,7 @@ from training.runs.session import train_run
 from training.saving.checkpoint import files_of, load_checkpoint, open_checkpoint
 
 COMBINATIONS = list(pairwise())
+NORMALIZED = ("mingru", "lru", "mlstm", "gtrxl")
 
 
 def whole() -> dict[str, Combination]:
@@ -164,8 +165,13 @@ def test_every_cell_of_the_support_table(cell: Combination, tmp_path: Path) -> N
 def test_every_combination_is_exported(combination: Combination, tmp_path: Path) -> None:
     """By its file alone, a policy acts as its run does; exporting refuses a larger difference."""
     run = tmp_path / "run"
-    train(load([*words(combination), f"run_dir={run}"]), run)
+    line = words(combination)
+    if combination["memory"] in NORMALIZED:
+        # Four units are almost equal at times, and normalising them enlarges rounding.
+        line[line.index("memory.hidden_size=4")] = "memory.hidden_size=32"
+    train(load([*line, f"run_dir={run}"]), run)
     asked = {"run": str(run), "checkpoint": "last", "directory": None, "trusted_packages": []}
+    asked["tolerance"] = 1e-5
     format = "onnx"
     if combination["precision"] == "bf16":
         with pytest.raises(Unexportable, match=r"^format=onnx: precision=bf16 .*use format=torch$"):

@@ -36,6 +36,7 @@ class ExportedRun(FinishedRun):
 
     format: Literal["onnx", "torch"]
     checkpoint: Literal["last", "best"]
+    tolerance: NonNegative
     directory: Path | None
 
 

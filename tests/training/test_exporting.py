@@ -65,7 +65,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 def exported(run: Path, **changes):
     words = {"format": "torch", "checkpoint": "last", "directory": None, "trusted_packages": []}
-    return export_run(SimpleNamespace(run=str(run), **{**words, **changes}))
+    return export_run(SimpleNamespace(run=str(run), **{**words, "tolerance": 1e-5, **changes}))
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -185,9 +185,11 @@ def test_another_policy_is_not_exported(runs, tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(ActingPolicy, "forward", shifted)
     (tmp_path / "policy.pt2").write_text("an earlier one")
-    with pytest.raises(Unexportable, match="the exported policy"):
-        exported(runs["lstm"], directory=str(tmp_path))
+    with pytest.raises(Unexportable, match=r"is [\d.]+ off the run's; .* tolerance=1e-05$"):
+        exported(runs["continuous"], directory=str(tmp_path))
     assert (tmp_path / "policy.pt2").read_text() == "an earlier one"
+    made = exported(runs["continuous"], directory=str(tmp_path), tolerance=0.1)
+    assert 1e-3 <= made.difference < 0.1
 
 
 def test_a_missing_package_is_named_before_anything_is_written(runs, tmp_path, monkeypatch) -> None:

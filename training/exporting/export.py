@@ -33,7 +33,6 @@ _ENVIRONMENT = (
 _OTHERS = ("state", "is_first", "action_mask")
 _OUTPUTS = ["action", "next_state"]
 _STEPS, _RESTART = 200, 50
-_TOLERANCE = 1e-5
 
 Inputs = dict[str, Array]
 Act = Callable[[Inputs], tuple[Array, Array]]
@@ -70,11 +69,12 @@ def export_run(config: DictConfig) -> Exported:
     path, made = directory / _FILES[format], directory / f"new-{_FILES[format]}"
     act = _write(ActingPolicy(agent, has_masks="action_mask" in inputs), inputs, format, made)
     difference = _largest_difference(act, played)
-    if difference > _TOLERANCE:
+    if difference > config.tolerance:
         made.unlink()
-        what = "chooses other actions than" if np.isinf(difference) else f"is {difference:.2g} off"
-        limit = f"expected at most {_TOLERANCE:g}"
-        raise Unexportable(f"run={run}: the exported policy {what} the run's; {limit}")
+        what = f"is {difference:.2g} off the run's; expected at most tolerance={config.tolerance:g}"
+        if np.isinf(difference):
+            what = "chooses other actions than the run's"
+        raise Unexportable(f"run={run}: the exported policy {what}")
     made.replace(path)
     seen = {key: plain(run_config.env)[key] for key in _ENVIRONMENT}
     contract = {
