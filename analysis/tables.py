@@ -44,7 +44,7 @@ def _first(lines: Iterable[str]) -> list[str]:
     rest = len(every) - _MOST
     if rest < 2:
         return every
-    return [*every[:_MOST], f"and {rest:,} more lines, which report=DIRECTORY shows"]
+    return [*every[:_MOST], f"and {rest:,} more lines, in the report (report=DIRECTORY)"]
 
 
 def write(results: Results, columns: Columns = "auto", width: int = 100) -> str:

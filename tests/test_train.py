@@ -108,6 +108,7 @@ class Shell:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        (directory / "runs").mkdir()  # a run that is refused late leaves it
         package = directory / "my_package"
         package.mkdir()
         (package / "__init__.py").write_text("")

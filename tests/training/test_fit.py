@@ -199,6 +199,7 @@ def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
         "episodes=0": lambda: policy.evaluate(episodes=0),
         "episodes=2.5": lambda: policy.evaluate(episodes=2.5),
         "resume: .* neurl.load": lambda: neurl.build(f"resume={tmp_path}"),
+        "extractor: .*; got <class .*Linear'>": lambda: neurl.build(extractor=nn.Linear),
     }.items():
         with pytest.raises(ValueError, match=f"^{name}"):
             call()

@@ -67,6 +67,8 @@ def build(
     if not all(isinstance(override, str) for override in overrides):
         raise ValueError(f"expected words such as 'memory=gru', got {overrides!r}")
     own = extractor if isinstance(extractor, nn.Module) else None
+    if not isinstance(extractor, str | nn.Module | None):
+        raise ValueError(f"extractor: expected an option's name or an nn.Module; got {extractor}")
     if extractor is not own:
         choices["extractor"] = extractor
     if isinstance(env, str):
