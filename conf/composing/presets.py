@@ -163,18 +163,20 @@ class _Presets:
 
     def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> Config:
         """Compose the options for a place, for its parents, with only a task and the agent."""
-        usual = self.composer.options([*self.hydra, *task])
+        base = [*self.hydra, *task]
+        usual = self.composer.options(base)
         own = {g: o for g, o in options.items() if o is not None and lies_under(place, [_place(g)])}
         agent = options.get("agent")
-        if place and isinstance(agent, str):  # it brings values for the options that it chooses
-            brought = self.composer.options([*self.hydra, *task, f"agent={agent}"])
+        if place and isinstance(agent, str) and agent != usual.get("agent"):
+            # It brings values for the options that it chooses.
+            brought = self.composer.options([*base, f"agent={agent}"])
             if all(brought.get(group) == option for group, option in own.items()):
-                own["agent"] = agent
+                base, usual = [*base, f"agent={agent}"], brought
         own = {group: option for group, option in own.items() if usual.get(group) != option}
         first = [written(group, option) for group, option in own.items() if group in usual]
-        known = {*GROUPS, *self.composer.options([*self.hydra, *task, *first])}
+        known = {*GROUPS, *self.composer.options([*base, *first])}
         words = ["+" * (group not in known) + written(group, own[group]) for group in own]
-        return self.composer.chosen([*self.hydra, *task, *words])
+        return self.composer.chosen([*base, *words])
 
     def _is_typed(self, key: str) -> bool:
         return lies_under(key, self.typed) or any(lies_under(each, [key]) for each in self.typed)
