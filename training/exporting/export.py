@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import closing
@@ -91,7 +92,8 @@ def export_run(config: DictConfig) -> Exported:
         "largest_difference": difference,
         "versions": versions(),
     }
-    replace(directory / "contract.json", to_json(contract))
+    text = re.sub(rb"\n\s*(?=-?\d|])", b" ", to_json(contract))  # numbers of a list in one line
+    replace(directory / "contract.json", text)
     return Exported(path, difference)
 
 
@@ -128,25 +130,28 @@ def _write(policy: ActingPolicy, inputs: Inputs, format: str, path: Path) -> Act
     if format == "onnx":
         _require_onnx()
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = {name: torch.from_numpy(each) for name, each in inputs.items()}
-    others = [rows.pop(name) for name in _OTHERS if name in rows]
-    parts = {name.partition(".")[2]: part for name, part in rows.items()}
-    observation: Any = parts.get("", parts)
-    batch = {0: torch.export.Dim("batch")}
-    shapes = (map_observations(lambda part: batch, observation), *(batch for _ in others))
+    given, batch = _arguments(inputs), {0: torch.export.Dim("batch")}
+    shapes = (map_observations(lambda part: batch, given[0]), *(batch for _ in given[1:]))
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            given = (observation, *others)
             program = torch.export.export(policy, given, dynamic_shapes=shapes, strict=False)
             if format == "torch":
                 torch.export.save(program, path)
-                return _acting_in_torch(path, list(parts), is_single="" in parts)
+                return _acting_in_torch(path)
             _to_onnx(program, list(inputs)).save(path)
             return _acting_in_onnx(path)
     except Exception as error:
         path.unlink(missing_ok=True)
         raise Unexportable(f"format={format}: cannot be exported: {one_line(error)}") from error
+
+
+def _arguments(inputs: Inputs) -> tuple[Any, ...]:
+    """Return tensors as the module takes them: the observation, by part if it has some, first."""
+    rows = {name: torch.from_numpy(each) for name, each in inputs.items()}
+    others = [rows.pop(name) for name in _OTHERS if name in rows]
+    parts = {name.partition(".")[2]: part for name, part in rows.items()}
+    return parts.get("", parts), *others
 
 
 def _require_onnx() -> None:
@@ -174,14 +179,11 @@ def _acting_in_onnx(path: Path) -> Act:
     return lambda inputs: tuple(session.run(_OUTPUTS, inputs))
 
 
-def _acting_in_torch(path: Path, parts: list[str], *, is_single: bool) -> Act:
+def _acting_in_torch(path: Path) -> Act:
     module = torch.export.load(path).module()
 
     def act(inputs: Inputs) -> tuple[Array, Array]:
-        rows = [torch.from_numpy(each) for each in inputs.values()]
-        observation, others = rows[: len(parts)], rows[len(parts) :]
-        given = observation[0] if is_single else dict(zip(parts, observation, strict=True))
-        actions, after = module(given, *others)
+        actions, after = module(*_arguments(inputs))
         return actions.numpy(), after.numpy()
 
     return act
