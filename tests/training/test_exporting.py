@@ -193,6 +193,29 @@ def test_another_policy_is_not_exported(runs, tmp_path, monkeypatch) -> None:
     assert (tmp_path / "policy.pt2").read_text() == "an earlier one"
 
 
+def test_either_choice_will_do_where_rounding_decides(tmp_path: Path, monkeypatch) -> None:
+    def run(lead: float) -> Path:
+        """Save a policy that chooses by its first feature, which is `lead`."""
+        policy = neurl.build(*SMALL[:3], *POLICIES["ppo"])
+        *_, last, _ = policy.agent.actor.extractor.layers
+        with torch.no_grad():
+            last.weight[0], last.bias[0] = 0.0, lead
+            policy.agent.policy_head.output.weight.zero_()[1, 0] = 1.0
+        policy.save(tmp_path / str(lead))
+        return tmp_path / str(lead)
+
+    original = ActingPolicy.forward
+
+    def other(self, observation, state, is_first):
+        action, state = original(self, observation, state, is_first)
+        return 1 - action, state
+
+    monkeypatch.setattr(ActingPolicy, "forward", other)
+    assert exported(run(0.0)).difference <= 1e-5
+    with pytest.raises(Unexportable, match="chooses other actions"):
+        exported(run(1e-3))
+
+
 def test_a_missing_package_is_named_before_anything_is_written(runs, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(Unexportable, match=r"onnxruntime is not installed.*\[onnx\]"):

@@ -35,6 +35,7 @@ _OTHERS = ("state", "is_first", "action_mask")
 _OUTPUTS = ["action", "next_state"]
 _STEPS, _RESTART = 200, 50
 _TOLERANCE = 1e-5
+_TRIES = 100
 
 Inputs = dict[str, Array]
 Act = Callable[[Inputs], tuple[Array, Array]]
@@ -70,7 +71,7 @@ def export_run(config: DictConfig) -> Exported:
     inputs, outputs = played[0]
     path, made = directory / _FILES[format], directory / f"new-{_FILES[format]}"
     act = _write(ActingPolicy(agent, has_masks="action_mask" in inputs), inputs, format, made)
-    difference = _largest_difference(act, played)
+    difference = _largest_difference(act, agent, played)
     if difference > _TOLERANCE:
         made.unlink()
         what = "chooses other actions than" if np.isinf(difference) else f"is {difference:.2g} off"
@@ -190,21 +191,37 @@ def _acting_in_torch(path: Path) -> Act:
 
 
 @torch.no_grad()
-def _largest_difference(act: Act, played: list[Step]) -> float:
+def _largest_difference(act: Act, agent: Agent, played: list[Step]) -> float:
     """Act along a record with a state of its own; infinite where a choice differs.
 
-    Absolute below 1, else relative.
+    Absolute below 1, else relative. Where rounding decides between two choices, either will do.
     """
     largest, state = 0.0, played[0][0]["state"]
-    for inputs, expected in played:
+    for inputs, (chosen, after) in played:
         actions, state = act({**inputs, "state": state})
-        if actions.dtype.kind != "f" and not np.array_equal(actions, expected[0]):
+        pairs = [(state, after)]
+        if actions.dtype.kind == "f":
+            pairs.append((actions, chosen))
+        elif not (np.array_equal(actions, chosen) or _is_tie(agent, inputs, actions)):
             return np.inf
-        for mine, its in zip((actions, state), expected, strict=True):
+        for mine, its in pairs:
             if mine.size:
                 off = np.abs(mine.astype(np.float64) - its) / np.maximum(1.0, np.abs(its))
                 largest = max(largest, float(off.max()))
     return largest
+
+
+def _is_tie(agent: Agent, inputs: Inputs, actions: Array) -> bool:
+    """Whether the run's policy may choose these too, where summaries differ by the tolerance."""
+    observation, state, is_first, *masks = _arguments(inputs)
+    step = map_observations(lambda part: part[None], observation)
+    summary = agent.actor(step, state, is_first[None])[0][0]
+    legal = agent.policy_head.legal(*masks) if masks else None
+    noise = torch.randn(_TRIES, *summary.shape, generator=torch.Generator().manual_seed(0))
+    summaries = summary + _TOLERANCE * summary.abs().clamp(min=1.0) * noise
+    modes = [agent.networks.policy(each, legal).mode().numpy() for each in summaries]
+    chosen = np.array([agent.policy_head.to_environment(mode) for mode in modes])
+    return bool((chosen == actions).reshape(_TRIES, len(actions), -1).all(-1).any(0).all())
 
 
 def _kind(rows: Array) -> dict[str, Any]:
