@@ -26,6 +26,7 @@ from training.process.machine import configure_torch
 
 if TYPE_CHECKING:
     from analysis.curves import Frame
+    from neurl_command import VERSION as __version__
     from training.building.environments import Source as Environment
     from training.evaluation.evaluation import Evaluation
     from training.evaluation.policy import Policy
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 configure_torch()
 
 __all__ = ["Callback", "Environment", "Evaluation", "Policy", "TrainingProgress"]
-__all__ += ["TrackedRun", "Tracker", "build", "fit", "load", "results"]
+__all__ += ["TrackedRun", "Tracker", "__version__", "build", "fit", "load", "results"]
 
 _PLACES = {
     "Callback": "training.runs.callbacks:Callback",
@@ -47,6 +48,7 @@ _PLACES = {
     "TrackedRun": "training.tracking.trackers:TrackedRun",
     "Tracker": "training.tracking.trackers:Tracker",
     "TrainingProgress": "training.runs.callbacks:TrainingProgress",
+    "__version__": "neurl_command:VERSION",
     "build": "training.runs.fit:build",
     "fit": "training.runs.fit:fit",
     "load": "training.evaluation.restore:load_policy",

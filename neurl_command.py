@@ -1,10 +1,11 @@
 """The `neurl` command: `neurl train seed=1` is `python train.py seed=1`, from any folder."""
 
 import difflib
-import importlib.metadata
 import runpy
 import sys
 from pathlib import Path
+
+from conf.schema.layout import version_of
 
 COMMANDS = {
     "train": "train an agent, or resume a run",
@@ -15,6 +16,7 @@ COMMANDS = {
     "doctor": "check parts before they train",
     "export": "export a run's policy",
 }
+VERSION = version_of("neurl")
 
 
 def main() -> None:
@@ -24,7 +26,7 @@ def main() -> None:
         print("neurl COMMAND [group=option] [key=value] ...; neurl COMMAND --help tells more\n")
         print(*(f"  {command:<10}{text}" for command, text in COMMANDS.items()), sep="\n")
     elif name == "--version":
-        print(f"neurl {_version()} ({Path(__file__).parent})")
+        print(f"neurl {VERSION} ({Path(__file__).parent})")
     elif name in COMMANDS:
         script = Path(__file__).with_name(f"{name}.py")
         sys.argv[1:] = words
@@ -40,13 +42,6 @@ def _nearest(name: str) -> str:
         return f"; the command stands first: neurl train {name}"
     nearest = difflib.get_close_matches(name.removesuffix(".py"), COMMANDS, n=1)
     return f"; did you mean {nearest[0]}?" if nearest else f"; commands: {', '.join(COMMANDS)}"
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("neurl")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 if __name__ == "__main__":

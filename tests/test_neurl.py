@@ -273,7 +273,8 @@ def test_building_is_what_the_command_line_says() -> None:
     policy = neurl.build(*SMALL, "memory=gru", "memory.hidden_size=7", "agent.discount=0.5")
     assert policy.agent.options.discount == 0.5
     assert policy.agent.actor.memory.state_size == 7
-    same = neurl.build(*SMALL, "memory=gru", "memory.hidden_size=7", "agent.discount=0.5")
+    choices = {"memory": "gru", "memory.hidden_size": 7, "agent": {"discount": 0.5}}
+    same = neurl.build(*SMALL, **choices)
     assert torch.equal(policy.agent.optimizer.flat, same.agent.optimizer.flat)
 
 

@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from omegaconf.errors import OmegaConfBaseException
 
 from conf.checking.suggestions import VOCABULARY, Key, option_hint
-from conf.schema.layout import command, installing
+from conf.schema.layout import command, installing, preset_of
 from conf.schema.run import GROUPS
 from conf.schema.types import show
 
@@ -64,7 +64,9 @@ def syntax_problem(text: str) -> str:
         return "'': expected key=value, got an empty word"
     if not equals:
         hint = f"; a run is resumed with resume={text}" if os.path.isdir(text) else ""
-        return f"{text!r}: expected key=value{hint}"
+        if _GYMNASIUM_ID.fullmatch(text):
+            hint = f"; an environment is chosen with {preset_of(text) or f'env.id={text}'}"
+        return f"{text!r}: expected key=value{hint or option_hint(text, ())}"
     if not key:
         return f"{text!r}: expected a key before the ="
     if not re.fullmatch(r"[+~]{0,2}[\w/@$-]+(\.[\w/@$-]+)*", key):
@@ -171,7 +173,8 @@ def _option_problems(key: str, value: Any, offered: Sequence[str]) -> Iterator[s
         is_nested = "/" in str(name) and not is_id  # Hydra looks for it
         if name not in offered and not is_nested:
             hint = option_hint(name, offered) if isinstance(name, str) else ""
-            hint = f"; a Gymnasium id is written env.id={name}" if is_id else hint
+            chosen = preset_of(str(name)) or f"env.id={name}"
+            hint = f"; a Gymnasium id is written {chosen}" if is_id else hint
             yield f"{key}: expected {_one_of(offered, name)}, got {show(name)}{hint}"
 
 

@@ -151,17 +151,16 @@ def _in_directory(config: DictConfig, run: Settled) -> DictConfig:
 
 
 def _spelled_out(words: Sequence[str], config_name: str) -> list[str]:
-    """Write `run=last` and `resume=last` as the newest run, and a directory alone as `run=`."""
-    spelled = []
+    """Write `run=last` and `resume=last` as the newest run, and a path alone as `run=`."""
+    spelled, opens = [], issubclass(ROOTS[config_name], FinishedRun)
     for word in words:
-        key, equals, _ = word.partition("=")
+        if opens and "=" not in word and (word == "last" or "/" in word or os.path.isdir(word)):
+            word = written("run", word)
         if word in ("run=last", "resume=last"):
             newest = runs_in(Path("runs"))
             if not newest:
                 raise InvalidConfiguration([f"{word}: there is no run under runs/"])
-            word = written(key, str(newest[0]))
-        elif issubclass(ROOTS[config_name], FinishedRun) and not equals and os.path.isdir(word):
-            word = written("run", word)
+            word = written(word.partition("=")[0], str(newest[0]))
         spelled.append(word)
     return spelled
 

@@ -205,9 +205,9 @@ def written(key: str, value: Any) -> str:
 def _written(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{name}:{_written(item)}' for name, item in value.items())}}}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return f"[{','.join(map(_written, value))}]"
     if not isinstance(value, str):
-        return json.dumps(value)
+        return json.dumps(value, default=str)
     is_plain = re.fullmatch(r"(?!(null|true|false|nan|inf)$)[a-z_]\w*", value, re.IGNORECASE)
     return value if is_plain else QuotedString(value, Quote.single).with_quotes()

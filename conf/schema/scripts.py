@@ -14,6 +14,7 @@ from conf.schema.types import (
     NonNegative,
     Path,
     PositiveCount,
+    RunPath,
     Target,
 )
 
@@ -27,7 +28,7 @@ class FinishedRun(Options):
 
     groups: ClassVar[tuple[str, ...]] = ()
 
-    run: Path
+    run: RunPath
     trusted_packages: list[Module]
 
 

@@ -143,7 +143,9 @@ Module = Annotated[
 ]
 InfoKey = Annotated[str, Text(r"[\w./-]+", "a key of info", "keys of info")]
 LossName = Annotated[str, Text(r"[a-z_]\w*", "the name of a loss", "names of losses")]
-Path = Annotated[str, Text(r"(?!.*[^/]{256}).*\S.*", "a path", "paths")]
+_PATH = r"(?!.*[^/]{256}).*\S.*"
+Path = Annotated[str, Text(_PATH, "a path", "paths")]
+RunPath = Annotated[str, Text(_PATH, "last, or a run's directory", "runs' directories")]
 EnvironmentId = Annotated[str, Text(r"[^\s=]{1,200}", "a Gymnasium id such as CartPole-v1")]
 Device = Annotated[str, Text(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:<number>")]
 

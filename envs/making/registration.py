@@ -13,17 +13,9 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 from gymnasium.error import DependencyNotInstalled
 
-from conf.schema.layout import GAMES, importable, installing
+from conf.schema.layout import GAMES, importable, installing, preset_of
 from envs.vector.failures import in_one_line
 
-# Prefixes of ids that have a preset, and the preset's names.
-_PRESETS = {
-    "ALE/": ("atari", "Atari/"),
-    "Atari/": ("atari", "Atari/"),
-    "MinAtar/": ("minatar", "MinAtar/"),
-    "MiniGrid-": ("minigrid", "MiniGrid-"),
-    "BabyAI-": ("minigrid", "BabyAI-"),
-}
 # Prefixes of ids that popular packages register, and the package's module.
 _PACKAGES = {"popgym-": "popgym", "bsuite/": "shimmy", "dm_control/": "shimmy"}
 # Modules that extras of this project install, and Gymnasium's extras with the same name.
@@ -133,13 +125,8 @@ def _nearest_ids(id: str) -> list[str]:
 
 def _source_hint(id: str) -> str:
     """Says what registers an id: a preset, a known package, or the user's package."""
-    for prefix, (preset, ours) in _PRESETS.items():
-        name = id.removeprefix(prefix)
-        if name != id:
-            known = name.replace("-v5", "-v0") if preset == "atari" else name
-            return f"; env={preset} env.id={ours}{known} makes it"
-    if old := re.fullmatch(r"(\w+?)(NoFrameskip|Deterministic)-v\d", id):
-        return f"; env=atari env.id=Atari/{old[1]}-v0 makes it"
+    if choice := preset_of(id):
+        return f"; {choice} makes it"
     for prefix, module in _PACKAGES.items():
         if id.startswith(prefix):
             return f"; it needs 'env.packages=[{module}]' (`{_pip_install(module)}`)"

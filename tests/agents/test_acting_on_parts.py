@@ -189,8 +189,8 @@ def test_memory_goes_on_over_observations_with_parts(policy) -> None:
     [
         ({"speed": [1.0, 2.0]}, "speed: a batch of 2"),
         ({"velocity": [1.0]}, r"observation 'velocity' of shape \(2,\)"),
-        ({"goal/code": [[1, 0], [1]]}, "observation 'goal/code' is no array"),
-        ({"goal/code": "ab"}, "observation 'goal/code' of numbers"),
+        ({"goal/code": [[1, 0], [1]]}, r"'goal/code' of numbers, got \[\[1, 0\], \[1\]\]$"),
+        ({"goal/code": "ab"}, "observation 'goal/code' of numbers, got 'ab'"),
         ({"velocity": None}, "observation 'velocity' of numbers"),
     ],
 )

@@ -204,7 +204,8 @@ WRONG = [
     ("env.step_timeout=0", "expected null or a number > 0, got 0"),
     ("env=gymnasium", "env.id: missing; expected a Gymnasium id such as CartPole-v1"),
     ("env=CartPole-v1", "a Gymnasium id is written env.id=CartPole-v1"),
-    ("env=ALE/Pong-v5", "env.id=ALE/Pong-v5"),
+    ("env=ALE/Pong-v5", "env=atari env.id=Atari/Pong-v0"),
+    ("env=PongNoFrameskip-v4", "env=atari env.id=Atari/Pong-v0"),
     (
         "memory=lsmt",
         "memory: expected one of gru, gtrxl, lru, lstm, mingru, mlstm, none, rnn, got 'lsmt'; "
@@ -242,6 +243,9 @@ WRONG = [
     ("+agent=ppo", "a group is chosen without a plus: agent=ppo"),
     ("=3", "expected a key before the ="),
     ("agent", "'agent': expected key=value"),
+    ("ppo", "'ppo': expected key=value; there is agent=ppo\n"),
+    ("CartPole-v1", "expected key=value; an environment is chosen with env.id=CartPole-v1\n"),
+    ("PongNoFrameskip-v4", "; an environment is chosen with env=atari env.id=Atari/Pong-v0\n"),
     ("seed=(", "cannot read the value"),
     ("agent..x=1", "cannot read the key"),
     ("seed=1|seed=2", "seed: given more than once: seed=1 seed=2"),
@@ -430,7 +434,7 @@ def test_word_with_a_space_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("evaluation.episodes=3", "run: missing; expected a path"),
+        ("evaluation.episodes=3", "run: missing; expected last, or a run's directory"),
         ("evaluation.episodes=0", "evaluation.episodes: expected an integer >= 1"),
         ("evaluation.interval=3", "evaluation.interval: unknown key"),
         ("agent.discount=0.9", "agent"),

@@ -24,7 +24,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.mark.parametrize("script", ["evaluate", "analyze", "export"])
 def test_a_run_is_named_by_its_age_or_by_its_directory_alone(runs, script) -> None:
-    for word, run in (("run=last", runs[-1]), (str(runs[0]), runs[0])):
+    for word, run in (("run=last", runs[-1]), ("last", runs[-1]), (str(runs[0]), runs[0])):
         (checked,), words = check([word], script)
         assert checked.typed["run"] == str(run)
         assert words == [f"run='{run}'"]
@@ -35,6 +35,11 @@ def test_without_runs_there_is_no_last_one(tmp_path, monkeypatch, capsys) -> Non
     with pytest.raises(SystemExit):
         check(["run=last"], "evaluate")
     assert capsys.readouterr().err == "run=last: there is no run under runs/\n"
+
+
+def test_a_path_alone_is_a_run_even_if_nothing_is_there() -> None:
+    (checked,), _ = check(["runs/gone"], "evaluate")
+    assert checked.typed["run"] == "runs/gone"
 
 
 def test_a_directory_may_have_an_apostrophe(tmp_path, monkeypatch) -> None:

@@ -72,7 +72,10 @@ def exported(run: Path, **changes):
 def test_every_kind_of_policy_acts_as_its_run(runs, name: str) -> None:
     made = exported(runs[name])
     assert made.difference <= 1e-5
-    contract = json.loads((made.path.parent / "contract.json").read_text())
+    text = (made.path.parent / "contract.json").read_text()
+    contract = json.loads(text)
+    (state,) = [line for line in text.splitlines() if "initial_state" in line]
+    assert state.endswith("],")  # whole, in one line
     assert contract["sha256"] == hashlib.sha256(made.path.read_bytes()).hexdigest()
     policy = neurl.load(runs[name])
     assert contract["inputs"]["state"]["shape"] == ["batch", policy.agent.actor.memory.state_size]
@@ -190,6 +193,29 @@ def test_another_policy_is_not_exported(runs, tmp_path, monkeypatch) -> None:
     assert (tmp_path / "policy.pt2").read_text() == "an earlier one"
     made = exported(runs["continuous"], directory=str(tmp_path), tolerance=0.1)
     assert 1e-3 <= made.difference < 0.1
+
+
+def test_either_choice_will_do_where_rounding_decides(tmp_path: Path, monkeypatch) -> None:
+    def run(lead: float) -> Path:
+        """Save a policy that chooses by its first feature, which is `lead`."""
+        policy = neurl.build(*SMALL[:3], *POLICIES["ppo"])
+        *_, last, _ = policy.agent.actor.extractor.layers
+        with torch.no_grad():
+            last.weight[0], last.bias[0] = 0.0, lead
+            policy.agent.policy_head.output.weight.zero_()[1, 0] = 1.0
+        policy.save(tmp_path / str(lead))
+        return tmp_path / str(lead)
+
+    original = ActingPolicy.forward
+
+    def other(self, observation, state, is_first):
+        action, state = original(self, observation, state, is_first)
+        return 1 - action, state
+
+    monkeypatch.setattr(ActingPolicy, "forward", other)
+    assert exported(run(0.0)).difference <= 1e-5
+    with pytest.raises(Unexportable, match="chooses other actions"):
+        exported(run(1e-3))
 
 
 def test_a_missing_package_is_named_before_anything_is_written(runs, tmp_path, monkeypatch) -> None:

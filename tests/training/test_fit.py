@@ -190,6 +190,7 @@ def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name, call in {
         "env": lambda: fit(lambda: 5, 16),
+        "env: .*; steps are env_steps=2000": lambda: fit(2000),
         "callbacks": lambda: fit(make, 16, callbacks=neurl.Callback),
         "callbacks: ": lambda: fit(make, 16, callbacks=[neurl.Callback(), print]),
         "env_steps=True": lambda: fit(make, True),
@@ -203,7 +204,10 @@ def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ValueError, match=f"^{name}"):
             call()
+    with pytest.raises(ValueError, match=r"got .*; env.reset\(\) returns \(observation, info\)"):
+        policy.predict(make().reset())
     fit(make, np.int64(16))
+    fit(make, 1.6e1)
 
 
 # ---- policies
@@ -251,6 +255,7 @@ def test_a_policy_acts_as_a_module_and_is_not_traced_by_its_arrays() -> None:
 
 def test_names_help() -> None:
     assert dir(neurl) == sorted(neurl.__all__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", neurl.__version__)
     assert repr(neurl.build(*RECURRENT, env=Room())).startswith("<Policy: PPO, MLP, GRU on Room, ")
 
 

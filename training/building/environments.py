@@ -137,7 +137,8 @@ def _with_source(config: DictConfig, env: Source) -> DictConfig:
             raise ValueError("env.on_failure=restart: hand in a function that makes it again")
     elif not callable(env):
         known = "an environment, a vector environment, a function that makes one, or an id"
-        raise ValueError(f"env: expected {known}, got {env!r}")
+        steps = f"; steps are env_steps={env}" if isinstance(env, int | float) else ""
+        raise ValueError(f"env: expected {known}, got {env!r}{steps}")
     typed["env"] |= own
     typed, problems = checked(typed)
     misfit = problems[0] if problems and "num_envs" in own else None

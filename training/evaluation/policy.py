@@ -1,6 +1,7 @@
 """A callable policy: an agent, its normalisation, and a memory state for each environment."""
 
 import copy
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from agents.agent import Agent
+from conf.schema.types import show
 from envs.interface import Environments
 from envs.spaces import flatten_observation, one_line, reads_alike
 from envs.wrappers.action_mask import Masks
@@ -164,12 +166,13 @@ class Policy:
 
 
 def whole(name: str, count: Any) -> int:
-    """Return a count as an integer, numpy's included.
+    """Return a count as an integer; numpy's and 1e6 are included.
 
     Raises:
         ValueError: it is none, or below 1.
     """
-    if isinstance(count, bool) or not hasattr(count, "__index__") or count < 1:
+    is_number = isinstance(count, Real) and not isinstance(count, bool)
+    if not is_number or count < 1 or not float(count).is_integer():
         raise ValueError(f"{name}={count!r}: expected an integer, at least 1")
     return int(count)
 
@@ -216,10 +219,11 @@ def _batched(observation: Any, shapes: Shapes) -> tuple[Arrays, bool]:
 def _rows(values: Any, shape: Shape, name: str) -> tuple[Array, bool]:
     try:
         rows = np.array(values)  # a copy: the argument may be read-only
-    except ValueError as error:  # lists of different lengths
-        raise ValueError(f"the observation{name} is no array: {error}") from error
+    except ValueError:  # lists of different lengths
+        rows = np.array(None)
     if rows.dtype.kind not in "biuf":
-        raise ValueError(f"expected an observation{name} of numbers, got {rows.dtype}")
+        hint = "; env.reset() returns (observation, info)" if isinstance(values, tuple) else ""
+        raise ValueError(f"expected an observation{name} of numbers, got {show(values)}{hint}")
     is_single = rows.shape == shape
     if not is_single and (rows.ndim == 0 or rows.shape[1:] != shape):
         raise ValueError(

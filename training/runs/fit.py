@@ -1,6 +1,5 @@
 """Builds and trains policies in the caller's process: the two doors of `neurl`."""
 
-import json
 import re
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,6 +15,7 @@ from torch import nn
 from conf.checking.pretraining import frames_wanted
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.configuration import has_key, load, read_only
+from conf.composing.presets import written
 from envs.interface import Environments
 from training.building.build import build_agent_for, build_collector, refuse_large_replay
 from training.building.environments import Source, open_environments, with_values
@@ -73,8 +73,8 @@ def build(
         choices["extractor"] = extractor
     if isinstance(env, str):
         choices["env" if env.isidentifier() else "env.id"], env = env, None
-    said = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in choices.items()}
-    words = [*overrides, *(f"{key}={value}" for key, value in said.items())]
+    said = (f"{k}={v}" if isinstance(v, str) else written(k, v) for k, v in choices.items())
+    words = [*overrides, *said]
     if any(word.startswith("resume=") for word in words):
         raise ValueError("resume: neurl.build makes an untrained policy; use neurl.load(DIRECTORY)")
     config = load(words if env is None else [*words, *_words_of(env, words)])

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from conf.composing.resumption import is_changeable, leaves
+from conf.schema.layout import version_of
 from envs.interface import Environments
 from envs.spaces import one_line
 from networks import ranks
@@ -65,7 +66,10 @@ def digest(config: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that results depend on."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}}
+    return {
+        "python": platform.python_version(),
+        **{name: version_of(name) for name in _LIBRARIES},
+    }
 
 
 def environment_versions(config: DictConfig) -> dict[str, str]:
@@ -75,20 +79,13 @@ def environment_versions(config: DictConfig) -> dict[str, str]:
     # None for the caller's own, which is not registered.
     entry_point = getattr(gymnasium.registry.get(config.env.id), "entry_point", None)
     parts = entry_point.partition(":")[0].split(".") if isinstance(entry_point, str) else []
-    found = {_ENGINES[part]: _version(_ENGINES[part]) for part in parts if part in _ENGINES}
+    found = {_ENGINES[part]: version_of(_ENGINES[part]) for part in parts if part in _ENGINES}
     modules |= set(parts[:1])
     for module in modules - {"gymnasium"}:  # which is among the libraries; others take 0.1 s
         for name in _distributions().get(module, []):
-            found[name] = _version(name)
+            found[name] = version_of(name)
     return found
 
 
 _distributions = functools.cache(importlib.metadata.packages_distributions)
 """Maps modules to distributions, once: it reads every distribution's file list."""
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout, not installed
-        return "not installed"

@@ -233,9 +233,9 @@ class Progress:
     def __init__(self, total: int, *, show: bool | Literal["auto"], unit: str = "steps") -> None:
         """Start at zero of `total` environment steps, or of another unit."""
         hidden = None if show == "auto" else not show  # None: hidden if stderr is no terminal
-        self._bar = tqdm(
-            total=total, unit=f" {unit}", unit_scale=True, disable=hidden, dynamic_ncols=True
-        )
+        # In thousands where they are many: `20.2k` steps, but `17` episodes.
+        how: Any = {"disable": hidden, "dynamic_ncols": True, "unit_scale": unit == "steps"}
+        self._bar = tqdm(total=total, unit=f" {unit}", **how)
         self._due_at = math.inf if self._bar.disable else 0.0
 
     @property
