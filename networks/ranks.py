@@ -49,10 +49,13 @@ def joined(backend: str) -> Iterator[None]:
     """Meet the other ranks, with the rank and the address in this process's environment variables.
 
     Raises:
-        RankLost: not all of them came.
+        RankLost: not all of them came, or there is no such address.
     """
-    with _together():
+    try:
         distributed.init_process_group(backend, timeout=_TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RankLost(f"the ranks cannot meet; torchrun starts them: {reason}") from error
     _place[:] = distributed.get_rank(), distributed.get_world_size()
     try:
         yield
