@@ -57,10 +57,10 @@ def test_each_rank_gets_the_words_and_its_cores(asked: dict[str, Any], tmp_path:
 @pytest.mark.parametrize(
     ("ended", "told", "exit_code"),
     [
-        ({"code": 2}, "the first rank ended with code 2; what the ranks said is above", 2),
+        ({"code": 2}, "the first rank ended with code 2, see above", 2),
         ({"code": 143}, "ended with code 143", 143),
         ({"code": -9}, "ended with code -9", 1),
-        ({"is_lost": True}, "a rank or its node was lost; resume=RUN_DIR resumes", 1),
+        ({"is_lost": True}, "a worker was lost; resume=RUN_DIR resumes", 1),
     ],
 )
 def test_a_rank_that_fails_is_told_in_a_line(

@@ -73,10 +73,8 @@ def begin(config: DictConfig) -> None:
     """
     typed, had = plain(config), 1 + len(list(Path(config.run_dir, "ranks").glob("*")))
     if config.resume is not None and had != ranks.size():  # whether or not numbers divide by it
-        told = f"resume: the run has {had} ranks (processes), here are {ranks.size()}"
-        raise InvalidConfiguration([told])
-    problems = list(_problems(typed))
-    if problems:
+        raise InvalidConfiguration([f"resume: the run has {had} ranks, here are {ranks.size()}"])
+    if problems := list(_problems(typed)):
         raise InvalidConfiguration(problems)
     _told.append(json.dumps(typed))
     with refusing(ranks.RankLost, exit_code=1):

@@ -46,11 +46,9 @@ def train_on_ray(options: Mapping[str, Any], words: Sequence[str]) -> None:
         try:
             code = trainer.fit().return_value  # of the first rank, which ends with the others
         except train.TrainingFailedError as error:
-            told = "a rank or its node was lost; resume=RUN_DIR resumes"
-            raise Refusal(f"engine=ray: {told}", 1) from error
+            raise Refusal("engine=ray: a worker was lost; resume=RUN_DIR resumes", 1) from error
     if code:
-        told = f"the first rank ended with code {code}; what the ranks said is above"
-        raise Refusal(f"engine=ray: {told}", max(1, code))
+        raise Refusal(f"engine=ray: the first rank ended with code {code}, see above", max(1, code))
 
 
 def be_a_rank(settings: dict[str, Any]) -> int:
@@ -76,10 +74,9 @@ def be_a_rank(settings: dict[str, Any]) -> int:
         "LOCAL_WORLD_SIZE": context.get_local_world_size(),
         "MASTER_PORT": int(port),
     }
-    process = subprocess.Popen(
+    return subprocess.call(
         [sys.executable, "-u", str(ROOT / "train.py"), *settings["words"]],
         cwd=settings["place"],
         env={**os.environ, **{name: str(number) for name, number in place.items()}},
         preexec_fn=die_with_parent,
     )
-    return process.wait()
