@@ -49,9 +49,9 @@ def joined(backend: str) -> Iterator[None]:
     """Meet the other ranks, with the rank and the address in this process's environment variables.
 
     Raises:
-        RankLost: not all of them came.
+        RankLost: not all of them came, or there is no such address.
     """
-    with _together():
+    with _together("the ranks cannot meet; torchrun starts them: {}"):
         distributed.init_process_group(backend, timeout=_TIMEOUT)
     _place[:] = distributed.get_rank(), distributed.get_world_size()
     try:
@@ -62,11 +62,11 @@ def joined(backend: str) -> Iterator[None]:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def _together(told: str = "another rank has ended, or does not answer") -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:
-        raise RankLost("another rank has ended, or does not answer") from error
+    except (RuntimeError, ValueError) as error:  # a ValueError if there is no address to meet at
+        raise RankLost(told.format(str(error).partition("\n")[0])) from error
 
 
 def average(tensor: Tensor) -> Tensor:

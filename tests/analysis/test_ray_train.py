@@ -27,9 +27,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         def __init__(self, rank: Any, **arguments: Any) -> None:
             found.update(arguments, rank=rank)
 
-        def fit(self) -> None:
-            if found.get("fails"):
+        def fit(self) -> Any:
+            if found.get("is_lost"):
                 raise Failed
+            return SimpleNamespace(return_value=found.get("code", 0))
 
     kept = {name: (lambda **given: given) for name in ("ScalingConfig", "RunConfig")}
     modules = {
@@ -53,11 +54,22 @@ def test_each_rank_gets_the_words_and_its_cores(asked: dict[str, Any], tmp_path:
     assert os.listdir(tmp_path) == []  # Ray Train's records are gone
 
 
-def test_a_rank_that_fails_is_told_in_a_line(asked: dict[str, Any]) -> None:
-    asked["fails"] = True
-    with pytest.raises(Refusal, match="a rank has ended, what it said is above") as refusal:
+@pytest.mark.parametrize(
+    ("ended", "told", "exit_code"),
+    [
+        ({"code": 2}, "the first rank ended with code 2, see above", 2),
+        ({"code": 143}, "ended with code 143", 143),
+        ({"code": -9}, "ended with code -9", 1),
+        ({"is_lost": True}, "a worker was lost; resume=RUN_DIR resumes", 1),
+    ],
+)
+def test_a_rank_that_fails_is_told_in_a_line(
+    asked: dict[str, Any], ended: dict[str, Any], told: str, exit_code: int
+) -> None:
+    asked.update(ended)
+    with pytest.raises(Refusal, match=told) as refusal:
         ray_train.train_on_ray(OPTIONS, [])
-    assert refusal.value.exit_code == 1
+    assert refusal.value.exit_code == exit_code
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -19,7 +20,7 @@ from tests import commands
 from tests.training import two_ranks
 from training.building.build import build_agent_for
 from training.building.environments import build_environments
-from training.runs.ranks import begin, meet
+from training.runs.ranks import begin, meet, one_of_several
 from training.runs.refusal import Refusal
 from training.runs.session import train_run
 from training.saving.checkpoint import (
@@ -102,7 +103,9 @@ def contents(run: Path) -> list[list[str]]:
         pytest.param(["agent=sac", *REPLAY], id="sac", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_of_two_ranks_resumes_exactly(two: Train, words: list[str], tmp_path: Path) -> None:
+def test_a_run_of_two_ranks_resumes_exactly(
+    two: Train, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     two(*SMALL, *words, f"run_dir={whole}")
     shutil.copytree(whole, killed)
@@ -128,6 +131,10 @@ def test_a_run_of_two_ranks_resumes_exactly(two: Train, words: list[str], tmp_pa
     config = load([f"resume={whole}", "total_env_steps=1024"])
     with pytest.raises(Refusal, match=r"the run has 2 ranks .*, here are 1: torchrun starts them"):
         train_run(config, build_environments(config, num_envs=4))
+    with monkeypatch.context() as patch:  # its four environments are no multiple of three either
+        patch.setattr(ranks, "_place", [0, 3])
+        with pytest.raises(InvalidConfiguration, match="the run has 2 ranks, here are 3"):
+            begin(config)
     assert neurl.load(whole).predict([0.0, 0.0, 0.0, 0.0]) in (0, 1)
     assert [path.name for path in (whole / "ranks/1").iterdir()] == ["checkpoints"]
 
@@ -142,6 +149,23 @@ def test_a_sweep_is_refused_and_nothing_hangs(two: Train) -> None:
 def pair(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be the first of two ranks, for what comes before they meet."""
     monkeypatch.setattr(ranks, "_place", [0, 2])
+
+
+@pytest.mark.parametrize("address", [None, "taken"])
+def test_ranks_that_cannot_meet_say_why(
+    address: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        meeting = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": str(other.getsockname()[1])}
+        for name, value in (meeting | ({"MASTER_ADDR": "127.0.0.1"} if address else {})).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            one_of_several(lambda: None)
+    assert ended.value.code == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("the ranks cannot meet; torchrun starts them: ")
+    assert ("EADDRINUSE" if address else "MASTER_ADDR expected") in told
 
 
 REFUSED = {

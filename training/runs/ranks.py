@@ -51,12 +51,11 @@ def one_of_several(lead: Callable[[], None]) -> None:
     """Run an entry point on the first rank, which calls `begin`; follow it on the others."""
     _, count = ranks.on_machine()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.device_count() >= count else "gloo"
-    with ranks.joined(backend):
+    with refusals_end(), refusing(ranks.RankLost, exit_code=1), ranks.joined(backend):
         if ranks.rank():
             text = ranks.text_of_first()
             if text.strip():
-                with refusals_end():
-                    _follow(read_only(json.loads(text)))
+                _follow(read_only(json.loads(text)))
             return
         try:
             lead()
@@ -70,13 +69,16 @@ def begin(config: DictConfig) -> None:
 
     Raises:
         InvalidConfiguration: several ranks cannot train it.
+        Refusal: a rank has ended already.
     """
-    typed = plain(config)
-    problems = list(_problems(typed))
-    if problems:
+    typed, had = plain(config), 1 + len(list(Path(config.run_dir, "ranks").glob("*")))
+    if config.resume is not None and had != ranks.size():  # whether or not numbers divide by it
+        raise InvalidConfiguration([f"resume: the run has {had} ranks, here are {ranks.size()}"])
+    if problems := list(_problems(typed)):
         raise InvalidConfiguration(problems)
     _told.append(json.dumps(typed))
-    ranks.text_of_first(_told[0])
+    with refusing(ranks.RankLost, exit_code=1):
+        ranks.text_of_first(_told[0])
 
 
 def _problems(config: Config) -> Iterator[str]:

@@ -44,17 +44,18 @@ def train_on_ray(options: Mapping[str, Any], words: Sequence[str]) -> None:
             run_config=train.RunConfig(storage_path=records),
         )
         try:
-            trainer.fit()
+            code = trainer.fit().return_value  # of the first rank, which ends with the others
         except train.TrainingFailedError as error:
-            reason = "a rank has ended, what it said is above; resume=RUN_DIR resumes"
-            raise Refusal(f"engine=ray: {reason}", 1) from error
+            raise Refusal("engine=ray: a worker was lost; resume=RUN_DIR resumes", 1) from error
+    if code:
+        raise Refusal(f"engine=ray: the first rank ended with code {code}, see above", max(1, code))
 
 
-def be_a_rank(settings: dict[str, Any]) -> None:
+def be_a_rank(settings: dict[str, Any]) -> int:
     """Run train.py as one of the ranks, which meet at a port of the first one's machine.
 
-    Raises:
-        RuntimeError: it ended with an error.
+    Returns:
+        Its exit code, negative if a signal ended it: Ray tells errors in pages of tracebacks.
     """
     import torch
     from torch import distributed
@@ -73,11 +74,9 @@ def be_a_rank(settings: dict[str, Any]) -> None:
         "LOCAL_WORLD_SIZE": context.get_local_world_size(),
         "MASTER_PORT": int(port),
     }
-    process = subprocess.Popen(
+    return subprocess.call(
         [sys.executable, "-u", str(ROOT / "train.py"), *settings["words"]],
         cwd=settings["place"],
         env={**os.environ, **{name: str(number) for name, number in place.items()}},
         preexec_fn=die_with_parent,
     )
-    if code := process.wait():
-        raise RuntimeError(f"rank {context.get_world_rank()} ended with code {code}")
