@@ -143,6 +143,15 @@ def test_a_callback_ends_training(tmp_path: Path, has_directory: bool) -> None:
         assert told.evaluations[-1].evaluation is not None
 
 
+def test_a_call_that_diverges_says_so_and_keeps_the_last_finite_weights() -> None:
+    words = ("optimizer=sgd", "optimizer.learning_rate=1e30", "optimizer.max_grad_norm=null")
+    policy = neurl.build(*SMALL, *words, "agent.num_minibatches=1", env=make)
+    with pytest.raises(RuntimeError, match=r"^no gradient was finite in 3 .*normalize_rewards"):
+        neurl.fit(policy, make, 5_000, progress=False)
+    assert 0 < policy.env_steps < 5_000
+    assert all(weight.isfinite().all() for weight in policy.agent.parameters())
+
+
 def test_a_stopped_run_is_saved_and_a_broken_one_says_why(tmp_path: Path) -> None:
     class Stop(neurl.Callback):
         def on_iteration(self, progress: neurl.TrainingProgress) -> None:
