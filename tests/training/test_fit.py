@@ -31,6 +31,10 @@ RECURRENT = (*SMALL, "memory=gru", "memory.hidden_size=5", "agent.num_minibatche
 make = partial(gymnasium.make, "CartPole-v1")
 
 
+def positive() -> gymnasium.Env:
+    return gymnasium.wrappers.TransformReward(make(), abs)
+
+
 class Room(gymnasium.Env):
     """Not registered; episodes of seven steps, a reward of 1 in each."""
 
@@ -198,7 +202,8 @@ def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
     fit = partial(neurl.fit, policy, progress=False)
     (tmp_path / "file").touch()
     for name, call in {
-        "env": lambda: fit(lambda: 5, 16),
+        "env: .*environments, got 5": lambda: fit(lambda: 5, 16),
+        "env: .*the same one again": lambda env=make(): fit(lambda: env, 16),
         "callbacks": lambda: fit(make, 16, callbacks=neurl.Callback),
         "callbacks: ": lambda: fit(make, 16, callbacks=[neurl.Callback(), print]),
         "env_steps=True": lambda: fit(make, True),
@@ -283,8 +288,7 @@ def test_an_environment_that_is_not_as_registered_is_asked_for(tmp_path: Path) -
     short = partial(make, max_episode_steps=7)
     same = (make, make(), SyncVectorEnv([make]), neurl.build().environments(2))
     others = (short, short(), partial(gymnasium.make, "FrozenLake-v1", map_name="8x8"))
-    wrapped = partial(gymnasium.wrappers.TransformReward, make(), abs)
-    for env in (*same, *others, wrapped, SyncVectorEnv([short])):
+    for env in (*same, *others, positive, SyncVectorEnv([short])):
         assert (neurl.build(*SMALL, env=env).config.env.id == "CartPole-v1") == (env in same)
     policy = neurl.build(*SMALL, "evaluation.video=true", env=short)
     with pytest.raises(ValueError, match="video=true: CartPoleEnv is not registered"):
