@@ -201,9 +201,10 @@ def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
     policy = neurl.build(*SMALL)
     fit = partial(neurl.fit, policy, progress=False)
     (tmp_path / "file").touch()
+    same = make()
     for name, call in {
         "env: .*environments, got 5": lambda: fit(lambda: 5, 16),
-        "env: .*the same one again": lambda env=make(): fit(lambda: env, 16),
+        "env: .*the same one again": lambda: fit(lambda: same, 16),
         "callbacks": lambda: fit(make, 16, callbacks=neurl.Callback),
         "callbacks: ": lambda: fit(make, 16, callbacks=[neurl.Callback(), print]),
         "env_steps=True": lambda: fit(make, True),
