@@ -45,6 +45,9 @@ _API = (
     "terminated, truncated, info) from step, as in Gymnasium; gym before 0.26 had other ones"
 )
 
+_NO_FLAGS = str, Mapping
+"""An info in the wrong place, or a word, would be true."""
+
 # Limits of the test whether an environment can be restored.
 _EPISODE_SECONDS = 0.4  # apart from the minimum of steps
 _EPISODE_STEPS = 200  # of an episode that does not end
@@ -195,6 +198,8 @@ class Slot:
             raise ValueError(f"the reward is {not_finite(reward)}")
         self._return = total
         if terminated or truncated:
+            if isinstance(terminated, _NO_FLAGS) or isinstance(truncated, _NO_FLAGS):
+                raise TypeError(f"step returned {shown(outcome)}, {_API}")
             self.is_over = True
             return reward, bool(terminated), bool(truncated), info
         return reward, False, False, info

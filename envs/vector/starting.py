@@ -22,7 +22,8 @@ def make_slots(makers: Sequence[Make], slots: list[Slot | RemoteSlot]) -> Descri
             be made.
 
     Raises:
-        ValueError: an environment cannot be made, or all together would take too long.
+        ValueError: an environment cannot be made, one is in two slots, or all together would take
+            too long.
         RuntimeError: a worker cannot make its environment, or spaces differ.
     """
     descriptions: list[Description] = []
@@ -41,6 +42,9 @@ def make_slots(makers: Sequence[Make], slots: list[Slot | RemoteSlot]) -> Descri
             ) from error
         found = f"environment {index}"
         check_same_spaces(descriptions[0], descriptions[-1], found, "the first one has")
+        latest = [slot.environment.unwrapped for slot in slots[-2:] if isinstance(slot, Slot)]
+        if len(latest) > 1 and latest[0] is latest[1]:
+            raise ValueError("env: expected a new environment of each call, got the same one again")
         seconds = (time.monotonic() - begun) * count / len(descriptions)
         if seconds > _MOST_SECONDS and len(descriptions) >= _TRIED:
             raise ValueError(

@@ -58,8 +58,8 @@ class Categorical:
         return -(self.log_probabilities.exp() * self.log_probabilities).sum(-1)
 
     def mode(self) -> Int[Tensor, "*N"]:
-        """Most probable action."""
-        return self.log_probabilities.argmax(-1)
+        """Most probable action, as numpy acts; log-probabilities may round to ties."""
+        return self._logits.argmax(-1)
 
     def sample(self, noise: Float[Tensor, "*N K"]) -> Int[Tensor, "*N"]:
         """Add standard Gumbel noise to the logits and take the largest.

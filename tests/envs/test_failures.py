@@ -97,7 +97,15 @@ class OldStep(Steady):
         return shown, reward, False, info
 
 
-@pytest.mark.parametrize("old", [OldReset, OldAnswer, OldStep])
+class Swapped(Steady):
+    """Its info stands where an end belongs, and would end every episode or none."""
+
+    def step(self, action):
+        shown, reward, terminated, truncated, info = super().step(action)
+        return shown, reward, terminated, {"cut": truncated, **info}, True
+
+
+@pytest.mark.parametrize("old", [OldReset, OldAnswer, OldStep, Swapped])
 def test_the_interface_of_old_gym_is_named(vector, old: type) -> None:
     environments = vector("sync", old)
     with pytest.raises(EnvironmentFailure, match=r"as in Gymnasium; gym before 0\.26"):

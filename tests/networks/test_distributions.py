@@ -165,6 +165,13 @@ def test_categorical_sample_takes_the_largest_perturbed_log_probability() -> Non
         assert halves_and_quarters.sample(torch.tensor(noise, dtype=torch.float32)).item() == action
 
 
+def test_the_most_probable_action_is_that_of_the_largest_logit() -> None:
+    logits = torch.tensor([3e-9, -2e-8, 1e-8])  # as of a layer whose units are all 0
+    assert Categorical(logits).log_probabilities.unique().numel() == 1
+    assert Categorical(logits).mode() == 2  # as numpy's argmax, by which policies act
+    assert Categorical(logits).mask_illegal(torch.tensor([True, True, False])).mode() == 0
+
+
 def test_bits_are_set_where_the_perturbed_logit_is_positive() -> None:
     bits = Bernoulli(torch.tensor([[0.5, -0.5, 0.0]]))
     for noise, expected in [([0, 0, 0], [1, 0, 0]), ([-0.6, 0.6, 0.1], [0, 1, 1])]:

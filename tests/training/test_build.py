@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 
 from conf.composing.command_line import load
 from conf.schema.agents import PPOOptions
@@ -17,6 +17,7 @@ from networks.heads.box import BoxHead, GaussianHead
 from networks.heads.distributions import DiagonalGaussian
 from networks.heads.policy import BernoulliHead, CategoricalHead, MultiCategoricalHead
 from networks.heads.values import ValueHead
+from networks.memory.memories import CellMemory
 from training.building.heads import build_policy_head
 
 
@@ -163,6 +164,36 @@ def test_heads_of_a_users_own(build) -> None:
     assert run.agent.value_head.options == FlatOptions(
         hidden_sizes=[], activation="tanh", initialization="orthogonal", gain=1.0, slope=0.25
     )
+
+
+class Misfit(CellMemory):
+    """A memory of a user's own that is not as it says."""
+
+    def __init__(self, input_size: int, *, reads: int, told: int, dtype: str = "float32") -> None:
+        super().__init__()
+        self.layer, self.dtype = nn.Linear(reads, 3), getattr(torch, dtype)
+        self.state_size, self.output_size = 3, told
+
+    def step(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = state + self.layer(inputs)
+        return state.to(self.dtype), state
+
+
+@pytest.mark.parametrize(
+    ("own", "line"),
+    [
+        ({"reads": 99, "told": 3}, "cannot read 8 features: mat1 and mat2"),
+        ({"reads": 8, "told": 2}, "makes 3 numbers of torch.float32, expected output_size=2 of"),
+        (
+            {"reads": 8, "told": 3, "dtype": "bfloat16"},
+            "makes 3 numbers of torch.bfloat16, expected ",
+        ),
+    ],
+)
+def test_a_memory_of_a_users_own_that_is_not_as_it_says_is_refused(build, own, line: str) -> None:
+    words = ["trusted_packages=[tests]", f"memory._target_={__name__}.Misfit"]
+    with pytest.raises(ValueError, match=f"^memory: Misfit {line}"):
+        build(*words, *(f"+memory.{key}={value}" for key, value in own.items()))
 
 
 @pytest.mark.parametrize("agent", ["ppo", "a2c"])

@@ -31,6 +31,13 @@ class Net(nn.Module):
         return self.layer(observations)
 
 
+class Halves(nn.Module):
+    """What it reads is stored, and would be learnt from as it left it."""
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return observations.div_(2)
+
+
 def test_the_width_is_what_comes_out() -> None:
     assert _output_size("", nn.Linear(4, 3), (4,)) == _output_size("", Net(3), (4,)) == 3
 
@@ -49,6 +56,7 @@ def test_looking_leaves_running_statistics_alone() -> None:
         (Net(7), "critic.extractor: Net says output_size=7 and makes 3"),
         (nn.Linear(5, 3), "critic.extractor: Linear cannot read observations of shape"),
         (nn.Unflatten(1, (2, 2)), "rows of features"),
+        (Halves(), r"critic.extractor: Halves changes observations in place; write x = x / 2"),
     ],
 )
 def test_what_does_not_fit_is_refused(network, words: str) -> None:

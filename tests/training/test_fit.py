@@ -31,6 +31,10 @@ RECURRENT = (*SMALL, "memory=gru", "memory.hidden_size=5", "agent.num_minibatche
 make = partial(gymnasium.make, "CartPole-v1")
 
 
+def positive() -> gymnasium.Env:
+    return gymnasium.wrappers.TransformReward(make(), abs)
+
+
 class Room(gymnasium.Env):
     """Not registered; episodes of seven steps, a reward of 1 in each."""
 
@@ -143,6 +147,15 @@ def test_a_callback_ends_training(tmp_path: Path, has_directory: bool) -> None:
         assert told.evaluations[-1].evaluation is not None
 
 
+def test_a_call_that_diverges_says_so_and_keeps_the_last_finite_weights() -> None:
+    words = ("optimizer=sgd", "optimizer.learning_rate=1e30", "optimizer.max_grad_norm=null")
+    policy = neurl.build(*SMALL, *words, "agent.num_minibatches=1", env=make)
+    with pytest.raises(RuntimeError, match=r"^no gradient was finite in 3 .*normalize_rewards"):
+        neurl.fit(policy, make, 5_000, progress=False)
+    assert 0 < policy.env_steps < 5_000
+    assert all(weight.isfinite().all() for weight in policy.agent.parameters())
+
+
 def test_a_stopped_run_is_saved_and_a_broken_one_says_why(tmp_path: Path) -> None:
     class Stop(neurl.Callback):
         def on_iteration(self, progress: neurl.TrainingProgress) -> None:
@@ -188,9 +201,11 @@ def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
     policy = neurl.build(*SMALL)
     fit = partial(neurl.fit, policy, progress=False)
     (tmp_path / "file").touch()
+    same = make()
     for name, call in {
-        "env": lambda: fit(lambda: 5, 16),
         "env: .*; steps are env_steps=2000": lambda: fit(2000),
+        "env: .*environments, got 5": lambda: fit(lambda: 5, 16),
+        "env: .*the same one again": lambda: fit(lambda: same, 16),
         "callbacks": lambda: fit(make, 16, callbacks=neurl.Callback),
         "callbacks: ": lambda: fit(make, 16, callbacks=[neurl.Callback(), print]),
         "env_steps=True": lambda: fit(make, True),
@@ -280,8 +295,7 @@ def test_an_environment_that_is_not_as_registered_is_asked_for(tmp_path: Path) -
     short = partial(make, max_episode_steps=7)
     same = (make, make(), SyncVectorEnv([make]), neurl.build().environments(2))
     others = (short, short(), partial(gymnasium.make, "FrozenLake-v1", map_name="8x8"))
-    wrapped = partial(gymnasium.wrappers.TransformReward, make(), abs)
-    for env in (*same, *others, wrapped, SyncVectorEnv([short])):
+    for env in (*same, *others, positive, SyncVectorEnv([short])):
         assert (neurl.build(*SMALL, env=env).config.env.id == "CartPole-v1") == (env in same)
     policy = neurl.build(*SMALL, "evaluation.video=true", env=short)
     with pytest.raises(ValueError, match="video=true: CartPoleEnv is not registered"):

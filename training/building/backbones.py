@@ -3,12 +3,14 @@
 import math
 from typing import Any, Literal
 
+import torch
 from gymnasium import spaces
 from omegaconf import DictConfig
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from agents.learning.parts import Networks
 from conf.schema.memories import MemoryOptions
+from envs.spaces import one_line
 from networks.backbone import Backbone
 from networks.inputs import ObservationInput, make_input
 from networks.layers import BatchRenorm
@@ -53,7 +55,7 @@ def build_backbones(
             normalization=normalization,
             extractor=built,
             feature_size=width,
-            memory=make("memory", memory, Memory, width, read_here=MemoryOptions),
+            memory=build_memory(memory, width),
             frozen_until=frozen_until(freezes and extractor.get("freeze", False)),
         )
 
@@ -68,6 +70,27 @@ def build_backbones(
         key = "critic.extractor"
     extractor = own.extractor or config.extractor
     return actor, build("critic", read, key, extractor, own.memory or memory)
+
+
+@torch.no_grad()
+def build_memory(config: Any, width: int) -> Memory:
+    """Build a memory of features of a size, and try it on two steps.
+
+    Raises:
+        ValueError: it cannot read them, or its outputs or states are not of the sizes that it says.
+    """
+    memory = make("memory", config, Memory, width, read_here=MemoryOptions)
+    kind, features = f"memory: {type(memory).__name__}", torch.zeros(2, 2, width)
+    try:
+        tried = memory(features, memory.initial_state(2), features.new_zeros(2, 2).bool())
+    except Exception as error:
+        raise ValueError(f"{kind} cannot read {width} features: {one_line(error)}") from error
+    sizes = {"output_size": memory.output_size, "state_size": memory.state_size}
+    for found, (name, size) in zip(tried, sizes.items(), strict=True):
+        if found.shape[-1] != size or found.dtype != features.dtype:
+            made = f"{found.shape[-1]} numbers of {found.dtype}"
+            raise ValueError(f"{kind} makes {made}, expected {name}={size} of {features.dtype}")
+    return memory
 
 
 def read_space(space: Space, reader: str) -> Space:

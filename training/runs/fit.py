@@ -32,7 +32,7 @@ from training.runs.session import Prepared, tell_masks, train_run
 from training.saving.weights import take_weights
 from training.stream.collect import Collector
 from training.stream.episodes import EpisodeHistory, shown_return
-from training.stream.loop import iterations
+from training.stream.loop import MAX_LOST_ITERATIONS, Diverged, iterations
 from training.tracking.tracking import Progress
 
 Callbacks = Sequence[Callback]
@@ -148,6 +148,7 @@ def fit(
     Raises:
         ValueError: the policy was built for other spaces, its extractor is to be pre-trained
             first, or there is a run in `run_dir`.
+        Diverged: no gradient was finite any more.
     """
     if not isinstance(policy, Policy):
         raise ValueError(f"policy: expected what neurl.build or neurl.load returns, got {policy!r}")
@@ -217,6 +218,7 @@ def _train(
     history, seconds, begun = EpisodeHistory(window=100), 0.0, collector.env_steps
     total, show = config.total_env_steps, config.tracking.progress
     due = Due({"tracking": max(1, (total - begun) // 10)}, begun)  # ten lines
+    lost, finite_at = 0, begun
     rounds = partial(iterations, total_env_steps=total, schedule_end=end)
     if show:
         tell_masks(config, collector)
@@ -225,6 +227,10 @@ def _train(
             history.extend(iteration.episodes)
             steps, mean = iteration.env_steps, history.return_mean
             seconds += sum(iteration.seconds.values())
+            taken, skipped = iteration.counts
+            lost, finite_at = (0, steps) if taken or not skipped else (lost + 1, finite_at)
+            if lost >= MAX_LOST_ITERATIONS:
+                raise Diverged(finite_at, steps)
             if bar.is_due:
                 bar.update(steps, mean)
             if show and due("tracking", steps):

@@ -5,7 +5,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, get_args
 
-from agents.learning.gradient_step import COUNTS
 from envs.vector.failures import EnvironmentFailure
 from networks import ranks
 from training.building.build import parameter_counts
@@ -22,22 +21,15 @@ from training.saving.checkpoint import Checkpoint
 from training.saving.files import costs_a_warning, replace, to_json
 from training.stream.collect import Collector
 from training.stream.episodes import Abandoned, Episode, EpisodeHistory, InvalidExperience
-from training.stream.loop import Iteration, iterations
+from training.stream.loop import MAX_LOST_ITERATIONS, Diverged, Iteration, iterations
 from training.tracking.telemetry import CAPTION, Look, look_at
 from training.tracking.tracking import ClippingWatch, Progress, append_episodes
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 _RETURN_WINDOW = 100
 """Episodes in the running average of the training return."""
-_MAX_LOST_ITERATIONS = 3
 _TELLING_EPISODES = 20
 """Episodes after which a number of `info` that none of them told is reported as missing."""
-_COUNTED = tuple(zip(COUNTS, (1, 0), strict=True))
-"""Tags of gradient steps taken and skipped; without them, one step per iteration."""
-
-
-class Diverged(RuntimeError):
-    """The networks diverged; the last finite weights are kept."""
 
 
 class Run:
@@ -161,7 +153,7 @@ class Run:
     def _after(self, iteration: Iteration) -> None:
         at = self.at
         at.env_steps = iteration.env_steps
-        taken, skipped = (int(iteration.metrics.get(tag, usual)) for tag, usual in _COUNTED)
+        taken, skipped = iteration.counts
         at.updates += taken
         at.skipped_updates += skipped
         for phase, seconds in iteration.seconds.items():
@@ -230,15 +222,11 @@ class Run:
 
     def _lose(self) -> None:
         """Stop if nothing is learnt any more, because no gradient is finite."""
-        self.at.lost_iterations += 1
-        if self.at.lost_iterations >= _MAX_LOST_ITERATIONS:
-            raise Diverged(
-                f"no gradient was finite in {self.at.lost_iterations} updates in a row, from "
-                f"{self.at.lost_since:,} to {self.at.env_steps:,} steps; checkpoints/last is from "
-                f"before, at {self.saved_env_steps:,} steps. Lower optimizer.learning_rate or "
-                "optimizer.max_grad_norm, or set normalize_rewards=true or "
-                "normalize_observations=true"
-            )
+        at = self.at
+        at.lost_iterations += 1
+        if at.lost_iterations >= MAX_LOST_ITERATIONS:
+            kept = f"; checkpoints/last is from before, at {self.saved_env_steps:,} steps"
+            raise Diverged(at.lost_since, at.env_steps, kept)
 
     # ---- evaluation
 

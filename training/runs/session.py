@@ -29,10 +29,11 @@ from training.runs.opening import Session, beginning
 from training.runs.ranks import meet
 from training.runs.refusal import Refusal, refusing
 from training.runs.resume import BROKEN, LAST, PRETRAINING, as_written, notices
-from training.runs.run import Diverged, Run, Status
+from training.runs.run import Run, Status
 from training.saving.files import has_checkpoint
 from training.saving.weights import take_pretrained
 from training.stream.collect import Collector
+from training.stream.loop import Diverged
 
 
 class Prepared(NamedTuple):

@@ -9,9 +9,25 @@ import torch
 from torch import Tensor
 
 from agents.agent import Agent
+from agents.learning.gradient_step import COUNTS
 from networks import ranks
 from training.stream.collect import Collector
 from training.stream.episodes import Episode
+
+MAX_LOST_ITERATIONS = 3
+"""In a row, after which networks have diverged."""
+
+
+class Diverged(RuntimeError):
+    """The networks diverged; the last finite weights are kept."""
+
+    def __init__(self, since: int, env_steps: int, kept: str = "") -> None:
+        """Say between which environment steps, and what is kept."""
+        super().__init__(
+            f"no gradient was finite in {MAX_LOST_ITERATIONS} updates in a row, from {since:,} to "
+            f"{env_steps:,} steps{kept}. Lower optimizer.learning_rate or optimizer.max_grad_norm, "
+            "or set normalize_rewards=true or normalize_observations=true"
+        )
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,13 @@ class Iteration:
     metrics: Mapping[str, Tensor | float]
     episodes: list[Episode]
     seconds: dict[str, float]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Gradient steps taken and skipped; of an agent that counts none, one and none."""
+        tags = zip(COUNTS, (1, 0), strict=True)
+        taken, skipped = (int(self.metrics.get(tag, usual)) for tag, usual in tags)
+        return taken, skipped
 
     def numbers(self) -> dict[str, float]:
         """Metrics as plain numbers; waits for the GPU."""
