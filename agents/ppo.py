@@ -17,6 +17,7 @@ from agents.learning.schedules import schedules_of
 from agents.learning.sequences import Batch
 from agents.learning.unroll import read_actor_critic
 from agents.mathematics.losses import (
+    Count,
     approximate_kl,
     clipped_surrogate,
     masked_mean,
@@ -76,16 +77,17 @@ class PPO(Agent):
     ) -> Losses:
         """Compute the losses of a minibatch of sequences."""
         batch, options = batch.select(sequences), self.options
-        read = read_actor_critic(self.networks, batch)
         assert batch.old_log_probs is not None and batch.advantages is not None
-        log_ratio = read.log_probs - batch.old_log_probs
-        # The action of a reset step was ignored, so its ratio may be anything.
-        log_ratio = torch.where(batch.valid, log_ratio, 0.0)
-        ratio = log_ratio.exp()
         advantages, valid = batch.advantages, batch.valid
+        # Before the networks' work: ranks, which are together here, wait for each other once less.
         count = count_valid(valid)
         if options.normalize_advantages:  # per minibatch, detail 7 of the 37
             advantages = normalized_advantages(advantages, valid, count)
+        read = read_actor_critic(self.networks, batch)
+        log_ratio = read.log_probs - batch.old_log_probs
+        # The action of a reset step was ignored, so its ratio may be anything.
+        log_ratio = torch.where(valid, log_ratio, 0.0)
+        ratio = log_ratio.exp()
         surrogate = clipped_surrogate(ratio, advantages, clip_range)
         actor_loss = policy_loss = masked_mean(surrogate, valid, count)
         with torch.set_grad_enabled(options.entropy_coefficient > 0):  # else for metrics alone
@@ -97,7 +99,7 @@ class PPO(Agent):
         metrics: dict[str, Tensor] = {}
         stop = None
         if self.measures or options.target_kl is not None:
-            kl, metrics = self._metrics(entropies, log_ratio, ratio, clip_range, valid)
+            kl, metrics = self._metrics(entropies, log_ratio, ratio, clip_range, valid, count)
             metrics |= {"loss/policy": policy_loss.detach(), "loss/value": value_loss.detach()}
             if options.target_kl is not None:
                 # Checked before the step, as in Spinning Up: no update beyond the limit. A nan does
@@ -118,10 +120,12 @@ class PPO(Agent):
         ratio: Float[Tensor, "L M"],
         clip_range: Float[Tensor, ""],
         valid: Bool[Tensor, "L M"],
+        count: Count,
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Return the KL estimate and the policy's metrics."""
         is_clipped = ((ratio - 1).abs() > clip_range).to(ratio.dtype)
-        entropy, kl, clip_fraction = means(valid, entropies, approximate_kl(log_ratio), is_clipped)
+        each = entropies, approximate_kl(log_ratio), is_clipped
+        entropy, kl, clip_fraction = means(valid, *each, count=count)
         return kl, {
             "policy/entropy": entropy,
             "policy/approximate_kl": kl,
