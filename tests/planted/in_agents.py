@@ -96,7 +96,7 @@ FAULTS = [
         ),
         (
             "PPO counts ratios of actions that a reset ignored",
-            "torch.where(batch.valid, log_ratio, 0.0)",
+            "torch.where(valid, log_ratio, 0.0)",
             "log_ratio",
             "agents/test_on_policy.py::test_continuous_actions_of_resetting_steps_never_matter",
         ),
