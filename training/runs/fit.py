@@ -26,13 +26,13 @@ from training.evaluation.policy import Policy, refuse_other_spaces, whole
 from training.evaluation.restore import load_source
 from training.process.threads import set_num_threads
 from training.runs.callbacks import Callback, TrainingProgress
-from training.runs.progression import Due
+from training.runs.progression import Due, Progression
 from training.runs.refusal import Refusal
 from training.runs.session import Prepared, tell_masks, train_run
 from training.saving.weights import take_weights
 from training.stream.collect import Collector
 from training.stream.episodes import EpisodeHistory, shown_return
-from training.stream.loop import MAX_LOST_ITERATIONS, Diverged, iterations
+from training.stream.loop import iterations
 from training.tracking.tracking import Progress
 
 Callbacks = Sequence[Callback]
@@ -215,27 +215,23 @@ def _train(
     policy: Policy, collector: Collector, called: Callbacks, config: DictConfig, end: int | None
 ) -> float | None:
     """Train without a directory; print how it goes; return the mean return of 100 episodes."""
-    history, seconds, begun = EpisodeHistory(window=100), 0.0, collector.env_steps
+    history, begun = EpisodeHistory(window=100), collector.env_steps
+    at = Progression(env_steps=begun, begun_at=begun, lost_since=begun)
     total, show = config.total_env_steps, config.tracking.progress
     due = Due({"tracking": max(1, (total - begun) // 10)}, begun)  # ten lines
-    lost, finite_at = 0, begun
     rounds = partial(iterations, total_env_steps=total, schedule_end=end)
     if show:
         tell_masks(config, collector)
     with closing(Progress(total, show=show)) as bar:
         for iteration in rounds(policy.agent, collector, is_watched=lambda steps: bool(called)):
+            at.count(iteration)
             history.extend(iteration.episodes)
             steps, mean = iteration.env_steps, history.return_mean
-            seconds += sum(iteration.seconds.values())
-            taken, skipped = iteration.counts
-            lost, finite_at = (0, steps) if taken or not skipped else (lost + 1, finite_at)
-            if lost >= MAX_LOST_ITERATIONS:
-                raise Diverged(finite_at, steps)
             if bar.is_due:
                 bar.update(steps, mean)
             if show and due("tracking", steps):
                 due.mark("tracking", steps)
-                score, rate = "-" if mean is None else shown_return(mean), (steps - begun) / seconds
+                score, rate = "-" if mean is None else shown_return(mean), at.steps_per_second
                 bar.write(f"{steps:>12,} steps   return {score:>9}   {rate:,.0f} steps/s")
             told = TrainingProgress(steps, mean, iteration)
             if False in [callback.on_iteration(told) for callback in called]:

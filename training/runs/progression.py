@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from training.evaluation.evaluation import Evaluation
 from training.process.memory import peak_memory
+from training.stream.loop import Iteration
 
 Occasion = Literal["evaluation", "checkpoint", "tracking"]
 
@@ -58,10 +59,15 @@ class Due:
                 self._next[what] = state["next"].get(what, math.inf)
 
 
+_MAX_LOST_ITERATIONS = 3
 _OF_A_SUMMARY = (
     "env_steps", "stopped_at", "pretraining_env_steps", "pretraining_seconds", "updates",
     "skipped_updates", "environment_restarts", "resumes", "training_seconds", "phase_seconds",
 )  # fmt: skip
+
+
+class Diverged(RuntimeError):
+    """No gradient is finite any more; the last finite weights are kept."""
 
 
 @dataclass
@@ -104,6 +110,31 @@ class Progression:
         """Environment steps per second of collecting and learning."""
         seconds = self.training_seconds
         return (self.env_steps - self.begun_at) / seconds if seconds else 0.0
+
+    def count(self, iteration: Iteration) -> None:
+        """Count an iteration's steps, updates and times.
+
+        Raises:
+            Diverged: it is the last of several without a finite gradient.
+        """
+        taken, skipped = iteration.counts
+        self.env_steps = iteration.env_steps
+        self.updates += taken
+        self.skipped_updates += skipped
+        for phase, seconds in iteration.seconds.items():
+            self.training_seconds += seconds
+            self.phase_seconds[phase] = self.phase_seconds.get(phase, 0.0) + seconds
+        if taken or not skipped:
+            self.lost_iterations, self.lost_since = 0, self.env_steps
+            return
+        self.lost_iterations += 1
+        if self.lost_iterations >= _MAX_LOST_ITERATIONS:
+            raise Diverged(
+                f"no gradient was finite in {self.lost_iterations} updates in a row, from "
+                f"{self.lost_since:,} to {self.env_steps:,} steps. Lower optimizer.learning_rate "
+                "or optimizer.max_grad_norm, or set normalize_rewards=true or "
+                "normalize_observations=true"
+            )
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for `summary.json`; those of time and memory are over all sessions."""

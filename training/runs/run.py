@@ -21,7 +21,7 @@ from training.saving.checkpoint import Checkpoint
 from training.saving.files import costs_a_warning, replace, to_json
 from training.stream.collect import Collector
 from training.stream.episodes import Abandoned, Episode, EpisodeHistory, InvalidExperience
-from training.stream.loop import MAX_LOST_ITERATIONS, Diverged, Iteration, iterations
+from training.stream.loop import Iteration, iterations
 from training.tracking.telemetry import CAPTION, Look, look_at
 from training.tracking.tracking import ClippingWatch, Progress, append_episodes
 
@@ -152,17 +152,7 @@ class Run:
 
     def _after(self, iteration: Iteration) -> None:
         at = self.at
-        at.env_steps = iteration.env_steps
-        taken, skipped = iteration.counts
-        at.updates += taken
-        at.skipped_updates += skipped
-        for phase, seconds in iteration.seconds.items():
-            at.training_seconds += seconds
-            at.phase_seconds[phase] = at.phase_seconds.get(phase, 0.0) + seconds
-        if skipped and not taken:
-            self._lose()
-        else:
-            at.lost_iterations, at.lost_since = 0, at.env_steps
+        at.count(iteration)
         self._history.extend(iteration.episodes)
         self._append(iteration.episodes)
         self._miss_numbers(iteration.episodes)
@@ -173,7 +163,7 @@ class Run:
         if at.env_steps < self._due.next and at.env_steps < self._total:
             return
         # An iteration without a gradient step has no losses: the next one with losses is logged.
-        if self._due("tracking", at.env_steps) and (taken or skipped or not at.updates):
+        if self._due("tracking", at.env_steps) and (any(iteration.counts) or not at.updates):
             self._due.mark("tracking", at.env_steps)
             self._log()
         self._look_inside()
@@ -219,14 +209,6 @@ class Run:
         if (is_best or self._due("checkpoint", steps)) and not at.lost_iterations:
             self._due.mark("checkpoint", steps)
             self._save_last()
-
-    def _lose(self) -> None:
-        """Stop if nothing is learnt any more, because no gradient is finite."""
-        at = self.at
-        at.lost_iterations += 1
-        if at.lost_iterations >= MAX_LOST_ITERATIONS:
-            kept = f"; checkpoints/last is from before, at {self.saved_env_steps:,} steps"
-            raise Diverged(at.lost_since, at.env_steps, kept)
 
     # ---- evaluation
 

@@ -26,6 +26,7 @@ from training.runs.callbacks import Callback
 from training.runs.directory import discard, finished
 from training.runs.header import header
 from training.runs.opening import Session, beginning
+from training.runs.progression import Diverged
 from training.runs.ranks import meet
 from training.runs.refusal import Refusal, refusing
 from training.runs.resume import BROKEN, LAST, PRETRAINING, as_written, notices
@@ -33,7 +34,6 @@ from training.runs.run import Run, Status
 from training.saving.files import has_checkpoint
 from training.saving.weights import take_pretrained
 from training.stream.collect import Collector
-from training.stream.loop import Diverged
 
 
 class Prepared(NamedTuple):
@@ -75,7 +75,8 @@ def _train(run: Run, directory: Path) -> Status:
     so_far = f"The run so far is in {directory}"
     with (
         refusing(KeyboardInterrupt, exit_code=130, before="interrupted. ", after=so_far),
-        refusing(*BROKEN, Diverged, exit_code=1, after=f". {so_far}"),
+        refusing(*BROKEN, exit_code=1, after=f". {so_far}"),
+        refusing(Diverged, exit_code=1, after=f"; checkpoints/last is from before. {so_far}"),
     ):
         return run.train()
 

@@ -14,21 +14,6 @@ from networks import ranks
 from training.stream.collect import Collector
 from training.stream.episodes import Episode
 
-MAX_LOST_ITERATIONS = 3
-"""In a row, after which networks have diverged."""
-
-
-class Diverged(RuntimeError):
-    """The networks diverged; the last finite weights are kept."""
-
-    def __init__(self, since: int, env_steps: int, kept: str = "") -> None:
-        """Say between which environment steps, and what is kept."""
-        super().__init__(
-            f"no gradient was finite in {MAX_LOST_ITERATIONS} updates in a row, from {since:,} to "
-            f"{env_steps:,} steps{kept}. Lower optimizer.learning_rate or optimizer.max_grad_norm, "
-            "or set normalize_rewards=true or normalize_observations=true"
-        )
-
 
 @dataclass(frozen=True)
 class Iteration:
