@@ -79,7 +79,7 @@ class PPO(Agent):
         batch, options = batch.select(sequences), self.options
         assert batch.old_log_probs is not None and batch.advantages is not None
         advantages, valid = batch.advantages, batch.valid
-        # Before the networks' work: ranks, which are together here, wait for each other once less.
+        # Before the forward pass, where ranks are still in step: one wait fewer.
         count = count_valid(valid)
         if options.normalize_advantages:  # per minibatch, detail 7 of the 37
             advantages = normalized_advantages(advantages, valid, count)

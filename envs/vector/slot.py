@@ -13,7 +13,7 @@ import json
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,8 @@ _API = (
     "terminated, truncated, info) from step, as in Gymnasium; gym before 0.26 had other ones"
 )
 
-_NO_FLAGS = str, Mapping
-"""An info in the wrong place, or a word, would be true."""
+_NO_FLAGS = Sequence, Mapping
+"""An info in the wrong place, a word or a list would be true."""
 
 # Limits of the test whether an environment can be restored.
 _EPISODE_SECONDS = 0.4  # apart from the minimum of steps

@@ -105,7 +105,15 @@ class Swapped(Steady):
         return shown, reward, terminated, {"cut": truncated, **info}, True
 
 
-@pytest.mark.parametrize("old", [OldReset, OldAnswer, OldStep, Swapped])
+class Listed(Steady):
+    """A list is true, whatever it holds."""
+
+    def step(self, action):
+        shown, reward, terminated, truncated, info = super().step(action)
+        return shown, reward, [terminated], truncated, info
+
+
+@pytest.mark.parametrize("old", [OldReset, OldAnswer, OldStep, Swapped, Listed])
 def test_the_interface_of_old_gym_is_named(vector, old: type) -> None:
     environments = vector("sync", old)
     with pytest.raises(EnvironmentFailure, match=r"as in Gymnasium; gym before 0\.26"):

@@ -183,10 +183,10 @@ class Misfit(CellMemory):
     ("own", "line"),
     [
         ({"reads": 99, "told": 3}, "cannot read 8 features: mat1 and mat2"),
-        ({"reads": 8, "told": 2}, "makes 3 numbers of torch.float32, expected output_size=2 of"),
+        ({"reads": 8, "told": 2}, r"makes \[2, 2, 3\] of torch.float32 .* say \[2, 2, 2\] of"),
         (
             {"reads": 8, "told": 3, "dtype": "bfloat16"},
-            "makes 3 numbers of torch.bfloat16, expected ",
+            r"makes \[2, 2, 3\] of torch.bfloat16 .* say \[2, 2, 3\] of torch.float32",
         ),
     ],
 )

@@ -180,11 +180,11 @@ def test_every_memory_can_be_traced(memory: str) -> None:
 
 
 def test_another_policy_is_not_exported(runs, tmp_path, monkeypatch) -> None:
-    original = ActingPolicy.forward
+    original, off = ActingPolicy.forward, 1e-3
 
     def shifted(self, observation, state, is_first):
         action, state = original(self, observation, state, is_first)
-        return action, state + 1e-3
+        return action, state + off
 
     monkeypatch.setattr(ActingPolicy, "forward", shifted)
     (tmp_path / "policy.pt2").write_text("an earlier one")
@@ -193,6 +193,9 @@ def test_another_policy_is_not_exported(runs, tmp_path, monkeypatch) -> None:
     assert (tmp_path / "policy.pt2").read_text() == "an earlier one"
     made = exported(runs["continuous"], directory=str(tmp_path), tolerance=0.1)
     assert 1e-3 <= made.difference < 0.1
+    off = np.nan
+    with pytest.raises(Unexportable, match="is nan off"):
+        exported(runs["continuous"], directory=str(tmp_path), tolerance=0.1)
 
 
 def test_either_choice_will_do_where_rounding_decides(tmp_path: Path, monkeypatch) -> None:

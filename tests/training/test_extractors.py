@@ -57,6 +57,7 @@ def test_looking_leaves_running_statistics_alone() -> None:
         (nn.Linear(5, 3), "critic.extractor: Linear cannot read observations of shape"),
         (nn.Unflatten(1, (2, 2)), "rows of features"),
         (Halves(), r"critic.extractor: Halves changes observations in place; write x = x / 2"),
+        (nn.Sequential(nn.ReLU(inplace=True)), "Sequential changes observations in place"),
     ],
 )
 def test_what_does_not_fit_is_refused(network, words: str) -> None:

@@ -131,6 +131,7 @@ def test_a_run_of_two_ranks_resumes_exactly(
     config = load([f"resume={whole}", "total_env_steps=1024"])
     with pytest.raises(Refusal, match=r"the run has 2 ranks .*, here are 1: torchrun starts them"):
         train_run(config, build_environments(config, num_envs=4))
+    (whole / "ranks" / ".DS_Store").touch()  # is no rank's
     with monkeypatch.context() as patch:  # its four environments are no multiple of three either
         patch.setattr(ranks, "_place", [0, 3])
         with pytest.raises(InvalidConfiguration, match="the run has 2 ranks, here are 3"):

@@ -55,7 +55,9 @@ def build_backbones(
             normalization=normalization,
             extractor=built,
             feature_size=width,
-            memory=build_memory(memory, width),
+            memory=build_memory(
+                "critic.memory" if memory is own.memory else "memory", memory, width
+            ),
             frozen_until=frozen_until(freezes and extractor.get("freeze", False)),
         )
 
@@ -73,23 +75,25 @@ def build_backbones(
 
 
 @torch.no_grad()
-def build_memory(config: Any, width: int) -> Memory:
+def build_memory(key: str, config: Any, width: int) -> Memory:
     """Build a memory of features of a size, and try it on two steps.
 
     Raises:
         ValueError: it cannot read them, or its outputs or states are not of the sizes that it says.
     """
-    memory = make("memory", config, Memory, width, read_here=MemoryOptions)
-    kind, features = f"memory: {type(memory).__name__}", torch.zeros(2, 2, width)
+    memory = make(key, config, Memory, width, read_here=MemoryOptions)
+    kind, features = f"{key}: {type(memory).__name__}", torch.zeros(2, 2, width)
     try:
-        tried = memory(features, memory.initial_state(2), features.new_zeros(2, 2).bool())
+        memory.eval()  # zeros must not change running statistics
+        outputs, state = memory(features, memory.initial_state(2), features.new_zeros(2, 2).bool())
+        made = " and ".join(f"{[*each.shape]} of {each.dtype}" for each in (outputs, state))
     except Exception as error:
         raise ValueError(f"{kind} cannot read {width} features: {one_line(error)}") from error
-    sizes = {"output_size": memory.output_size, "state_size": memory.state_size}
-    for found, (name, size) in zip(tried, sizes.items(), strict=True):
-        if found.shape[-1] != size or found.dtype != features.dtype:
-            made = f"{found.shape[-1]} numbers of {found.dtype}"
-            raise ValueError(f"{kind} makes {made}, expected {name}={size} of {features.dtype}")
+    sizes = [2, 2, memory.output_size], [2, memory.state_size]
+    told = " and ".join(f"{size} of {features.dtype}" for size in sizes)
+    if made != told:
+        raise ValueError(f"{kind} makes {made} of [2, 2, {width}]; its sizes say {told}")
+    memory.train()
     return memory
 
 

@@ -190,22 +190,22 @@ def _leaves(tree: Mapping[Any, Any], name: str = "") -> Iterator[tuple[str, dict
 
 @torch.no_grad()
 def _output_size(key: str, extractor: Any, shape: Shapes) -> int:
-    """Infer the number of features from ones; `output_size` must agree, if there is one.
+    """Infer the number of features from zeros; `output_size` must agree, if there is one.
 
     Raises:
         ValueError: it cannot read an observation, changes it in place, where it would be stored
             changed, or does not return one row of features.
     """
     kind, read = f"{key}: {type(extractor).__name__}", f"observations of shape {shape}"
-    ones = map_observations(lambda part: torch.ones(2, *part), shape)
+    zeros = map_observations(lambda part: torch.zeros(2, *part), shape)
     try:
-        extractor.eval()  # ones must not change running statistics
-        features = extractor(ones)
+        extractor.eval()  # zeros must not change running statistics
+        features = extractor(zeros)
     except Exception as error:
         raise ValueError(f"{kind} cannot read {read}: {one_line(error)}") from error
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
         raise ValueError(f"{kind} must give rows of features, [N, F], for {read}")
-    if not all(part.eq(1.0).all() for part in parts_of(ones)):
+    if any(part._version for part in parts_of(zeros)):  # counts changes in place
         raise ValueError(f"{kind} changes observations in place; write x = x / 2, not x.div_(2)")
     width = features.shape[1]
     if (told := getattr(extractor, "output_size", width)) != width:

@@ -1,7 +1,7 @@
 """A callable policy: an agent, its normalisation, and a memory state for each environment."""
 
 import copy
-from numbers import Real
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +171,10 @@ def whole(name: str, count: Any) -> int:
     Raises:
         ValueError: it is none, or below 1.
     """
-    is_number = isinstance(count, Real) and not isinstance(count, bool)
-    if not is_number or count < 1 or not float(count).is_integer():
-        raise ValueError(f"{name}={count!r}: expected an integer, at least 1")
-    return int(count)
+    with suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(count, bool) and int(count) == count >= 1:
+            return int(count)
+    raise ValueError(f"{name}={count!r}: expected an integer, at least 1")
 
 
 def refuse_other_spaces(agent: Agent, environments: Environments) -> None:

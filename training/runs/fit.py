@@ -1,7 +1,7 @@
 """Builds and trains policies in the caller's process: the two doors of `neurl`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,10 @@ _OF_MAKING = (
 
 
 def build(
-    *overrides: str, env: Source = None, extractor: str | nn.Module | None = None, **choices: Any
+    *overrides: str,
+    env: Source = None,
+    extractor: str | Mapping[str, Any] | nn.Module | None = None,
+    **choices: Any,
 ) -> Policy:
     """Build an untrained policy from overrides, for the configured environment or for `env`.
 
@@ -67,13 +70,14 @@ def build(
     if not all(isinstance(override, str) for override in overrides):
         raise ValueError(f"expected words such as 'memory=gru', got {overrides!r}")
     own = extractor if isinstance(extractor, nn.Module) else None
-    if not isinstance(extractor, str | nn.Module | None):
+    if not isinstance(extractor, str | Mapping | nn.Module | None):
         raise ValueError(f"extractor: expected an option's name or an nn.Module; got {extractor}")
     if extractor is not own:
         choices["extractor"] = extractor
     if isinstance(env, str):
         choices["env" if env.isidentifier() else "env.id"], env = env, None
-    said = (f"{k}={v}" if isinstance(v, str) else written(k, v) for k, v in choices.items())
+    values = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in choices.items()}
+    said = (f"{k}={v}" if isinstance(v, str) else written(k, v) for k, v in values.items())
     words = [*overrides, *said]
     if any(word.startswith("resume=") for word in words):
         raise ValueError("resume: neurl.build makes an untrained policy; use neurl.load(DIRECTORY)")
@@ -148,7 +152,7 @@ def fit(
     Raises:
         ValueError: the policy was built for other spaces, its extractor is to be pre-trained
             first, or there is a run in `run_dir`.
-        Diverged: no gradient was finite any more.
+        RuntimeError: no gradient was finite any more.
     """
     if not isinstance(policy, Policy):
         raise ValueError(f"policy: expected what neurl.build or neurl.load returns, got {policy!r}")

@@ -7,6 +7,7 @@ replay buffer. Checkpoints hold a part of every rank: its environments, generato
 """
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -49,7 +50,7 @@ _told: list[str] = []
 
 def one_of_several(lead: Callable[[], None]) -> None:
     """Run an entry point on the first rank, which calls `begin`; follow it on the others."""
-    _, count = ranks.on_machine()
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.device_count() >= count else "gloo"
     with refusals_end(), refusing(ranks.RankLost, exit_code=1), ranks.joined(backend):
         if ranks.rank():
@@ -71,7 +72,7 @@ def begin(config: DictConfig) -> None:
         InvalidConfiguration: several ranks cannot train it.
         Refusal: a rank has ended already.
     """
-    typed, had = plain(config), 1 + len(list(Path(config.run_dir, "ranks").glob("*")))
+    typed, had = plain(config), 1 + len(list(Path(config.run_dir, "ranks").glob("[0-9]*")))
     if config.resume is not None and had != ranks.size():  # whether or not numbers divide by it
         raise InvalidConfiguration([f"resume: the run has {had} ranks, here are {ranks.size()}"])
     if problems := list(_problems(typed)):
