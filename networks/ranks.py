@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
 
 _TIMEOUT = timedelta(hours=2)
 """How long a rank waits for another one, such as for the first one's evaluation. The end of a
 process is noticed at once, that of a machine after this time."""
+_MEETING = timedelta(minutes=5)
+"""How long it waits for the others to begin."""
 _place = [0, 1]  # this rank, and the number of ranks
 
 
@@ -52,7 +55,9 @@ def joined(backend: str) -> Iterator[None]:
         RankLost: not all of them came, or there is no such address.
     """
     with _together("the ranks cannot meet; torchrun starts them: {}"):
-        distributed.init_process_group(backend, timeout=_TIMEOUT)
+        store, *place = next(rendezvous("env://", timeout=_MEETING))
+        named = dict(zip(("rank", "world_size"), place, strict=True))
+        distributed.init_process_group(backend, store=store, timeout=_TIMEOUT, **named)
     _place[:] = distributed.get_rank(), distributed.get_world_size()
     try:
         yield

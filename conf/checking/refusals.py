@@ -66,7 +66,7 @@ def syntax_problem(text: str) -> str:
         hint = f"; a run is resumed with resume={text}" if os.path.isdir(text) else ""
         if _GYMNASIUM_ID.fullmatch(text):
             hint = f"; an environment is chosen with {preset_of(text) or f'env.id={text}'}"
-        return f"{text!r}: expected key=value{hint or option_hint(text, ())}"
+        return f"{text!r}: expected key=value{hint or option_hint(text.lower(), ())}"
     if not key:
         return f"{text!r}: expected a key before the ="
     if not re.fullmatch(r"[+~]{0,2}[\w/@$-]+(\.[\w/@$-]+)*", key):

@@ -7,6 +7,7 @@ directory is created: one line for each problem on stderr, exit code 2.
 import argparse
 import functools
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -154,7 +155,8 @@ def _spelled_out(words: Sequence[str], config_name: str) -> list[str]:
     """Write `run=last` and `resume=last` as the newest run, and a path alone as `run=`."""
     spelled, opens = [], issubclass(ROOTS[config_name], FinishedRun)
     for word in words:
-        if opens and "=" not in word and (word == "last" or "/" in word or os.path.isdir(word)):
+        is_path = "/" in word or os.path.isdir(word)
+        if opens and re.match("[^=~+-][^=]*$", word) and (word == "last" or is_path):
             word = written("run", word)
         if word in ("run=last", "resume=last"):
             newest = runs_in(Path("runs"))

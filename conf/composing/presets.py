@@ -208,6 +208,6 @@ def _written(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_written, value))}]"
     if not isinstance(value, str):
-        return json.dumps(value, default=str)
+        return json.dumps(getattr(value, "tolist", lambda: value)(), default=str)  # numpy's too
     is_plain = re.fullmatch(r"(?!(null|true|false|nan|inf)$)[a-z_]\w*", value, re.IGNORECASE)
     return value if is_plain else QuotedString(value, Quote.single).with_quotes()

@@ -40,7 +40,7 @@ def preset_of(id: str) -> str:
 
     Empty for other ids.
     """
-    elsewhere = r"^ALE/(\w+)-v5$|^(\w+?)(?:NoFrameskip|Deterministic)-v\d$"
+    elsewhere = r"^(?:ALE|Atari)/(\w+?)(?:-ram)?-v\d$|^(\w+?)(?:NoFrameskip|Deterministic)-v\d$"
     id = re.sub(elsewhere, r"Atari/\1\2-v0", id)
     for preset, prefixes in _IDS.items():
         if id.startswith(prefixes):

@@ -59,7 +59,7 @@ def test_each_rank_gets_the_words_and_its_cores(asked: dict[str, Any], tmp_path:
     [
         ({"code": 2}, "the first rank ended with code 2, see above", 2),
         ({"code": 143}, "ended with code 143", 143),
-        ({"code": -9}, "ended with code -9", 1),
+        ({"code": -9}, "ended with code 137", 137),
         ({"is_lost": True}, "a worker was lost; resume=RUN_DIR resumes", 1),
     ],
 )

@@ -18,6 +18,7 @@ from torch import nn
 
 import neurl
 from conf.composing.command_line import load as configure
+from conf.schema.layout import version_of
 from neurl import results
 from tests.doors import Doors
 from training.evaluation.watching import watch_run
@@ -270,7 +271,7 @@ def test_a_policy_acts_as_a_module_and_is_not_traced_by_its_arrays() -> None:
 
 def test_names_help() -> None:
     assert dir(neurl) == sorted(neurl.__all__)
-    assert re.fullmatch(r"\d+\.\d+\.\d+", neurl.__version__)
+    assert neurl.__version__ == version_of("neurl")
     assert repr(neurl.build(*RECURRENT, env=Room())).startswith("<Policy: PPO, MLP, GRU on Room, ")
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -152,13 +153,23 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "_place", [0, 2])
 
 
-@pytest.mark.parametrize("address", [None, "taken"])
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [(None, "MASTER_ADDR expected"), ("taken", "EADDRINUSE"), ("alone", "1/2 clients joined")],
+)
 def test_ranks_that_cannot_meet_say_why(
-    address: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    address: str | None,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setattr(ranks, "_MEETING", timedelta(seconds=1))
     with socket.create_server(("127.0.0.1", 0)) as other:
-        meeting = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": str(other.getsockname()[1])}
+        port = other.getsockname()[1]
+        if address == "alone":  # the port is free, and nobody comes
+            other.close()
+        meeting = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": str(port)}
         for name, value in (meeting | ({"MASTER_ADDR": "127.0.0.1"} if address else {})).items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as ended:
@@ -166,7 +177,7 @@ def test_ranks_that_cannot_meet_say_why(
     assert ended.value.code == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("the ranks cannot meet; torchrun starts them: ")
-    assert ("EADDRINUSE" if address else "MASTER_ADDR expected") in told
+    assert why in told
 
 
 REFUSED = {

@@ -1,5 +1,6 @@
 """Builds backbones: inputs, extractor and memory."""
 
+import copy
 import math
 from typing import Any, Literal
 
@@ -84,8 +85,8 @@ def build_memory(key: str, config: Any, width: int) -> Memory:
     memory = make(key, config, Memory, width, read_here=MemoryOptions)
     kind, features = f"{key}: {type(memory).__name__}", torch.zeros(2, 2, width)
     try:
-        memory.eval()  # zeros must not change running statistics
-        outputs, state = memory(features, memory.initial_state(2), features.new_zeros(2, 2).bool())
+        tried = copy.deepcopy(memory).eval()  # zeros must not change what it counts, or draw
+        outputs, state = tried(features, tried.initial_state(2), features.new_zeros(2, 2).bool())
         made = " and ".join(f"{[*each.shape]} of {each.dtype}" for each in (outputs, state))
     except Exception as error:
         raise ValueError(f"{kind} cannot read {width} features: {one_line(error)}") from error
@@ -93,7 +94,6 @@ def build_memory(key: str, config: Any, width: int) -> Memory:
     told = " and ".join(f"{size} of {features.dtype}" for size in sizes)
     if made != told:
         raise ValueError(f"{kind} makes {made} of [2, 2, {width}]; its sizes say {told}")
-    memory.train()
     return memory
 
 

@@ -1,7 +1,7 @@
 """Builds and trains policies in the caller's process: the two doors of `neurl`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -76,9 +76,7 @@ def build(
         choices["extractor"] = extractor
     if isinstance(env, str):
         choices["env" if env.isidentifier() else "env.id"], env = env, None
-    values = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in choices.items()}
-    said = (f"{k}={v}" if isinstance(v, str) else written(k, v) for k, v in values.items())
-    words = [*overrides, *said]
+    words = [*overrides, *_said(choices)]
     if any(word.startswith("resume=") for word in words):
         raise ValueError("resume: neurl.build makes an untrained policy; use neurl.load(DIRECTORY)")
     config = load(words if env is None else [*words, *_words_of(env, words)])
@@ -87,6 +85,15 @@ def build(
             raise InvalidConfiguration(f"{w}: leave it out, a module is handed in" for w in void)
         config = read_only(with_extractor(plain(config), own))
     return build_policy(config, env, own)
+
+
+def _said(choices: Mapping[str, Any]) -> Iterator[str]:
+    """Write choices as overrides; a dict has one for each of its keys."""
+    for key, value in choices.items():
+        if isinstance(value, Mapping):
+            yield from (written(f"{key}.{name}", each) for name, each in value.items())
+        else:
+            yield f"{key}={value}" if isinstance(value, str) else written(key, value)
 
 
 def _words_of(env: Source, words: Sequence[str]) -> list[str]:

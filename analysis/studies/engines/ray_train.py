@@ -48,7 +48,8 @@ def train_on_ray(options: Mapping[str, Any], words: Sequence[str]) -> None:
         except train.TrainingFailedError as error:
             raise Refusal("engine=ray: a worker was lost; resume=RUN_DIR resumes", 1) from error
     if code:
-        raise Refusal(f"engine=ray: the first rank ended with code {code}, see above", max(1, code))
+        code = code if code > 0 else 128 - code  # of a signal
+        raise Refusal(f"engine=ray: the first rank ended with code {code}, see above", code)
 
 
 def be_a_rank(settings: dict[str, Any]) -> int:
