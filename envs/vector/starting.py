@@ -42,15 +42,15 @@ def make_slots(makers: Sequence[Make], slots: list[Slot | RemoteSlot]) -> Descri
             ) from error
         found = f"environment {index}"
         check_same_spaces(descriptions[0], descriptions[-1], found, "the first one has")
-        latest = [slot.environment.unwrapped for slot in slots[-2:] if isinstance(slot, Slot)]
-        if len(latest) > 1 and latest[0] is latest[1]:
-            raise ValueError("env: expected a new environment of each call, got the same one again")
         seconds = (time.monotonic() - begun) * count / len(descriptions)
         if seconds > _MOST_SECONDS and len(descriptions) >= _TRIED:
             raise ValueError(
                 f"env.num_envs: {count:,} environments would take {seconds / 60:,.0f} minutes "
                 "to make; choose fewer, or env.vectorization=native"
             )
+    own = [id(slot.environment.unwrapped) for slot in slots if isinstance(slot, Slot)]
+    if len(set(own)) < len(own):
+        raise ValueError("env: expected a new environment from each call, got the same one again")
     return descriptions[0]
 
 

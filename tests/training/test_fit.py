@@ -1,6 +1,7 @@
 """`neurl.fit` and `neurl.build` with what a caller hands in: environments, modules, callbacks."""
 
 import copy
+import itertools
 import json
 import pickle
 import re
@@ -202,11 +203,12 @@ def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
     policy = neurl.build(*SMALL)
     fit = partial(neurl.fit, policy, progress=False)
     (tmp_path / "file").touch()
-    same = make()
+    same, two = make(), itertools.cycle([make(), make()])
     for name, call in {
         "env: .*; steps are env_steps=2000": lambda: fit(2000),
         "env: .*environments, got 5": lambda: fit(lambda: 5, 16),
         "env: .*the same one again": lambda: fit(lambda: same, 16),
+        "env: .*got the same one again": lambda: fit(lambda: next(two), 16),
         "callbacks": lambda: fit(make, 16, callbacks=neurl.Callback),
         "callbacks: ": lambda: fit(make, 16, callbacks=[neurl.Callback(), print]),
         "env_steps=True": lambda: fit(make, True),
